@@ -1,0 +1,76 @@
+# What a developer runs is what CI runs. Each target sets up what it needs: .venv is made on first use
+# and made anew only when pyproject.toml or constraints.txt change, or the tree has moved.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-print-directory
+
+BIN := .venv/bin
+# The stamp's name knows the place: a copied .venv points to where it came from, and is not used.
+STAMP := .venv/.installed-$(shell pwd -P | cksum | cut -d' ' -f1)
+PYTEST := $(BIN)/python -m pytest
+FAST := $(wildcard tests/unit tests/property tests/integration tests/crash tests/architecture)
+
+.PHONY: help venv demo test lint types bench thespian-suite conformance crash wheel examples docs-check clean
+
+help: ## show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t18
+
+venv: $(STAMP) ## make or refresh .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@python=""; \
+	for candidate in $${PYTHON:-python3 python3.13 python3.12 python3.11}; do \
+	    if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; \
+	    then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	    echo "make: no Python 3.11 or later with venv found; install one, or name it: make PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	fi; \
+	echo "making .venv with $$("$$python" --version) ..."; \
+	"$$python" -m venv --clear .venv
+	@# The build backends first and pinned (thespian comes as source), so that the install below builds with these.
+	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt hatchling setuptools
+	@$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt --no-build-isolation -e '.[test,dev]'
+	@touch $@
+
+demo: $(STAMP) ## the demonstration
+	@$(BIN)/python examples/demo.py
+
+test: $(STAMP) ## the fast suite
+	@$(PYTEST) -q $(FAST)
+
+lint: $(STAMP) ## ruff: rules and format
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+
+types: $(STAMP) ## mypy and pyright, strict
+	@$(BIN)/mypy
+	@$(BIN)/pyright
+
+bench: $(STAMP) ## the benchmarks
+	@$(BIN)/python -m benchmarks
+
+thespian-suite: $(STAMP) ## Thespian's own suite against our system base
+	@$(PYTEST) -q -m thespian tests/thespian
+
+conformance: $(STAMP) ## traces of a real OTP, and one suite for each port
+	@$(PYTEST) -q tests/conformance
+
+crash: $(STAMP) ## real processes, really killed
+	@$(PYTEST) -q tests/crash
+
+wheel: $(STAMP) ## build the distribution and try it in a clean environment
+	@$(PYTEST) -q -m wheel tests/packaging
+
+examples: $(STAMP) ## run every example
+	@$(PYTEST) -q tests/docs/test_docs.py -k test_an_example_runs --durations=0
+
+docs-check: $(STAMP) ## run every python block of the documentation
+	@$(PYTEST) -q tests/docs -k 'not test_an_example_runs'
+
+clean: ## remove all that make made
+	@rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,127 @@
+"""dspex supervises language-model programs as Erlang/OTP supervises processes.
+
+::
+
+    import dspex
+
+    with dspex.start() as app:
+        app.configure_provider("local", kind="openai", base_url="http://127.0.0.1:8080/v1", default_model="some-model")
+        qa = app.start_module("qa", "question -> answer", provider="local")
+        print(qa(question="Who wrote Hamlet?").answer)
+
+What is exported here is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from .actors.prediction import Prediction
+    from .actors.signature import Signature
+    from .runtime.child_spec import ChildSpec
+    from .runtime.context import Context
+    from .runtime.errors import Error
+    from .runtime.gen_server import (
+        Continue,
+        Exit,
+        Fail,
+        GenServer,
+        Ignore,
+        Info,
+        NoReply,
+        Stop,
+        call,
+        cast,
+        info,
+    )
+    from .runtime.messages import Down, ExitSignal, Reply, TaskDone, TaskFailed
+    from .runtime.registry import Registry
+    from .runtime.scope import current_context
+    from .runtime.system_base import LocalSystemBase
+    from .supervisors.app.awaitable import AsyncApp
+    from .supervisors.app.blocking import App
+    from .supervisors.app.start import astart, start
+    from .supervisors.dynamic_supervisor import DynamicSupervisor
+    from .supervisors.supervisor import Supervisor
+
+__version__ = "0.1.0"
+
+_HOME: Final = {
+    ".actors.prediction": ("Prediction",),
+    ".actors.signature": ("Signature",),
+    ".runtime.child_spec": ("ChildSpec",),
+    ".runtime.context": ("Context",),
+    ".runtime.errors": ("Error",),
+    ".runtime.gen_server": (
+        "Continue",
+        "Exit",
+        "Fail",
+        "GenServer",
+        "Ignore",
+        "Info",
+        "NoReply",
+        "Stop",
+        "call",
+        "cast",
+        "info",
+    ),
+    ".runtime.messages": ("Down", "ExitSignal", "Reply", "TaskDone", "TaskFailed"),
+    ".runtime.registry": ("Registry",),
+    ".runtime.scope": ("current_context",),
+    ".runtime.system_base": ("LocalSystemBase",),
+    ".supervisors.app.awaitable": ("AsyncApp",),
+    ".supervisors.app.blocking": ("App",),
+    ".supervisors.app.start": ("astart", "start"),
+    ".supervisors.dynamic_supervisor": ("DynamicSupervisor",),
+    ".supervisors.supervisor": ("Supervisor",),
+}
+_MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
+
+__all__ = (
+    "App",
+    "AsyncApp",
+    "ChildSpec",
+    "Context",
+    "Continue",
+    "Down",
+    "DynamicSupervisor",
+    "Error",
+    "Exit",
+    "ExitSignal",
+    "Fail",
+    "GenServer",
+    "Ignore",
+    "Info",
+    "LocalSystemBase",
+    "NoReply",
+    "Prediction",
+    "Registry",
+    "Reply",
+    "Signature",
+    "Stop",
+    "Supervisor",
+    "TaskDone",
+    "TaskFailed",
+    "__version__",
+    "astart",
+    "call",
+    "cast",
+    "current_context",
+    "info",
+    "start",
+)
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULE_OF.get(name)
+    if module is None:
+        raise AttributeError(f"module 'dspex' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module, __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
