@@ -80,8 +80,6 @@ class DynamicSupervisor(PoolSupervisor):
         DynamicFlags(**flags)
         return supervisor_child(id, cls, flags, options)
 
-    spec = child_spec
-
     def arguments(self, spec: ChildSpec) -> tuple[Any, ...]:
         """Extra arguments first (OTP DYN-06)."""
         return self._flags.extra_arguments + spec.args

@@ -135,8 +135,6 @@ class Supervisor(ManagedChildren):
         }
         return supervisor_child(id, cls, given, options)
 
-    spec = child_spec
-
     # -- start and stop ----------------------------------------------------------------------------
 
     async def _boot(self) -> Stop | None:

@@ -1,0 +1,45 @@
+"""The port between a signature and a chat model: how fields become messages, and an answer becomes fields.
+
+Implementations live in ``adapters/``; one is found by name with ``adapters.adapter_named``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from .lm import Message
+from .signature import Signature
+
+
+class Adapter(Protocol):
+    """Writes prompts and reads answers. Pure: no state, no I/O."""
+
+    @property
+    def name(self) -> str:
+        """The word that chooses it in a configuration."""
+        ...
+
+    def format(
+        self, signature: Signature, inputs: Mapping[str, Any], demos: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Message]:
+        """The messages that ask a model for the outputs.
+
+        Args:
+            signature: what is asked.
+            inputs: a value for each input, checked already (``signature_values.check_inputs``).
+            demos: worked examples, each with values of some inputs and outputs.
+
+        Raises:
+            SignatureError: a value cannot be written as text.
+        """
+        ...
+
+    def parse(self, signature: Signature, text: str) -> dict[str, Any]:
+        """The outputs in a model's answer, in the signature's order, of the signature's types.
+
+        Raises:
+            ParseError: the answer does not fit (facts: field, expected, got, text); nothing else, whatever
+                the text.
+        """
+        ...

@@ -1,0 +1,210 @@
+r"""The chat adapter: fields as marked sections, which every chat model can read and write.
+
+::
+
+    [[ ## question ## ]]
+    Who wrote Hamlet?
+
+    [[ ## answer ## ]]
+    William Shakespeare
+
+    [[ ## completed ## ]]
+
+*Forging.* A value that holds marker text cannot open a section: ``[[ ##`` inside a value is written
+``[[ \##``, and an answer's ``[[ \##`` is read back as ``[[ ##``. A field that an answer gives twice, with
+different words, is refused.
+
+*Tolerance.* Prose before the first marker, the missing last marker, a fence around the whole answer and
+sections of unknown names are passed over. An answer without markers is taken whole if the signature has
+exactly one output: its type then decides whether that is an answer.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from ...runtime.errors import ParseError
+from ..lm import Message
+from ..signature import Field, Signature
+from ..signature_types import STR, FieldType
+from ..signature_values import KEPT, parse_value, shorten, value_text
+
+# A marker opens its line; models like to make it bold.
+_MARKER: Final = re.compile(r"^[ \t]*(?:\*\*)?\[\[[ \t]*##[ \t]*(\w+)[ \t]*##[ \t]*\]\](?:\*\*)?", re.MULTILINE)
+_OPENING: Final = re.compile(r"\[\[(\s*)(\\*)##")
+_ESCAPED: Final = re.compile(r"\[\[(\s*)\\(\\*)##")
+_FENCED: Final = re.compile(r"\A```[\w+-]*[ \t]*\n(.*)\n[ \t]*```\Z", re.DOTALL)
+_ABSENT: Final = "(not given in this example)"
+
+
+class ChatAdapter:
+    """Marked sections in, marked sections out."""
+
+    @property
+    def name(self) -> str:
+        """The word that chooses it."""
+        return "chat"
+
+    def format(
+        self, signature: Signature, inputs: Mapping[str, Any], demos: Sequence[Mapping[str, Any]] = ()
+    ) -> list[Message]:
+        """One system message, two messages a demo, and the question. See :class:`~..adapter.Adapter`."""
+        messages = [Message("system", _system(signature))]
+        request = _request(signature)
+        end = _section(_end(signature), "")
+        for demo in demos:
+            messages.append(Message("user", f"{_filled(signature.inputs, demo)}\n\n{request}".lstrip()))
+            messages.append(Message("assistant", f"{_filled(signature.outputs, demo)}\n\n{end}"))
+        messages.append(Message("user", f"{_filled(signature.inputs, inputs)}\n\n{request}".lstrip()))
+        return messages
+
+    def parse(self, signature: Signature, text: str) -> dict[str, Any]:
+        """The outputs in an answer. See :class:`~..adapter.Adapter`."""
+        try:
+            sections = _sections(signature, text)
+            return {field.name: _value(field, sections) for field in signature.outputs}
+        except ParseError as error:
+            error.facts["text"] = shorten(text, KEPT)
+            raise
+
+
+# -- writing -------------------------------------------------------------------------------------
+
+
+def _system(signature: Signature) -> str:
+    everything = (*signature.inputs, *signature.outputs)
+    layout = [_section(field.name, f"{{{field.name}}}{_note(field)}") for field in everything]
+    parts = [
+        *([f"Your input fields are:\n{_listed(signature.inputs)}"] if signature.inputs else []),
+        f"Your output fields are:\n{_listed(signature.outputs)}",
+        "All interactions have this structure, with the values filled in:",
+        *layout,
+        _section(_end(signature), ""),
+        f"Your task:\n{signature.instructions or _default_instructions(signature)}",
+    ]
+    return "\n\n".join(parts)
+
+
+def _listed(fields: tuple[Field, ...]) -> str:
+    return "\n".join(
+        f"{number}. `{field.name}` ({field.type}){f': {field.description}' if field.description else ''}"
+        for number, field in enumerate(fields, 1)
+    )
+
+
+def _note(field: Field) -> str:
+    rule = _rule(field.type)
+    return f"        # {rule}" if rule else ""
+
+
+def _rule(kind: FieldType) -> str:
+    """What a value of the type must look like, in words; nothing for plain text."""
+    if kind == STR:
+        return ""
+    if kind.nullable:
+        return f"{_rule(kind.without_none) or 'text'}, or null"
+    if kind.name == "Literal":
+        return f"exactly one of: {'; '.join(map(str, kind.values))}"
+    return _RULES.get(kind.name, f"JSON of the type {kind}")
+
+
+_RULES: Final = {
+    "int": "one whole number",
+    "float": "one number",
+    "Decimal": "one number",
+    "bool": "true or false",
+    "date": "a date, YYYY-MM-DD",
+    "datetime": "a time, YYYY-MM-DDTHH:MM:SS",
+    "Any": "JSON or text",
+}
+
+
+def _request(signature: Signature) -> str:
+    steps = [
+        f"`[[ ## {field.name} ## ]]`{f' ({rule})' if (rule := _rule(field.type)) else ''}"
+        for field in signature.outputs
+    ]
+    return (
+        f"Respond with the sections {', then '.join(steps)}, in this order, "
+        f"and end with the marker `[[ ## {_end(signature)} ## ]]`."
+    )
+
+
+def _default_instructions(signature: Signature) -> str:
+    outputs = ", ".join(f"`{name}`" for name in signature.output_names)
+    if not signature.inputs:
+        return f"Produce the fields {outputs}."
+    return f"Given the fields {', '.join(f'`{name}`' for name in signature.input_names)}, produce the fields {outputs}."
+
+
+def _filled(fields: tuple[Field, ...], values: Mapping[str, Any]) -> str:
+    return "\n\n".join(
+        _section(field.name, _escape(value_text(field, values[field.name])) if field.name in values else _ABSENT)
+        for field in fields
+    )
+
+
+def _section(name: str, body: str) -> str:
+    return f"[[ ## {name} ## ]]\n{body}" if body else f"[[ ## {name} ## ]]"
+
+
+def _end(signature: Signature) -> str:
+    name = "completed"
+    while name in signature.fields:
+        name += "_"
+    return name
+
+
+def _escape(text: str) -> str:
+    return _OPENING.sub(r"[[\1\\\2##", text)
+
+
+def _unescape(text: str) -> str:
+    return _ESCAPED.sub(r"[[\1\2##", text)
+
+
+# -- reading -------------------------------------------------------------------------------------
+
+
+def _sections(signature: Signature, text: str) -> dict[str, tuple[str, str]]:
+    """The answer's output sections: name to text and place."""
+    fenced = _FENCED.match(text.strip())
+    if fenced and _MARKER.search(fenced[1]):
+        text = fenced[1]
+    markers = list(_MARKER.finditer(text))
+    found: dict[str, tuple[str, str]] = {}
+    ends = [*(marker.start() for marker in markers[1:]), len(text)]
+    for marker, end in zip(markers, ends, strict=False):
+        name = marker[1]
+        if name not in signature.output_names:
+            continue
+        body = text[marker.end() : end].strip()
+        line = text.count("\n", 0, marker.start()) + 1
+        if name in found and found[name][0] != body:
+            raise ParseError(
+                f"expected one section {name!r}, got a second one with other words, at line {line} of the answer",
+                field=name,
+                expected="one section",
+                got=shorten(repr(body)),
+            )
+        found.setdefault(name, (body, f"section {name!r}, line {line} of the answer"))
+    if not found and len(signature.outputs) == 1:
+        whole = text[: markers[0].start() if markers else len(text)].strip()
+        if whole:
+            found[signature.outputs[0].name] = (whole, f"output {signature.outputs[0].name!r}, the whole answer")
+    return found
+
+
+def _value(field: Field, sections: Mapping[str, tuple[str, str]]) -> Any:
+    if field.name not in sections:
+        got = f"the sections {', '.join(sections)}" if sections else "an answer without its marker"
+        raise ParseError(
+            f"expected a section [[ ## {field.name} ## ]] ({field.type}), got {got}, at output field {field.name!r}",
+            field=field.name,
+            expected=str(field.type),
+            got=got,
+        )
+    body, where = sections[field.name]
+    return parse_value(field, _unescape(body), where)

@@ -1,0 +1,410 @@
+"""The event-store actor, ``core/events``: remembers what happened, in a journal that outlives it.
+
+::
+
+    self.cast("core/events", Append((event,)))                     # told; never waits
+    ids = await self.call("core/events", AppendAcked((event,)))    # stored; survives a kill -9
+    page = await self.call("core/events", Query(EventQuery.of(type="lm_error", limit=10)))
+
+Its mailbox never waits for the disk. Appends go to the journal's writer; an acknowledgement goes out when the
+journal says that the events are stored. Queries run on threads. Events of casts that could not be stored are
+counted as lost, reported by telemetry (``dspex.event_store.lost``) and, at the first, in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import CancelledError, Executor, Future
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+from typing import cast as cast_type
+
+from thespian.actors import ActorAddress
+
+from ..runtime.calls import Call
+from ..runtime.clock import Clock
+from ..runtime.errors import ApplicationDown, Error, EventInvalid, StoreError
+from ..runtime.gen_server import Fail, GenServer, NoReply, call, cast, info
+from ..runtime.log import get_logger
+from ..runtime.messages import Down
+from ..runtime.reasons import Reason
+from .event_codec import encode, fields_of
+from .event_query import EVERYTHING, MAX_LIMIT, EventPage, EventQuery
+from .event_tree import TraceNode, trace_tree
+from .events import Event
+from .journal import Journal, JournalStats
+from .journals.memory import MemoryJournal
+from .journals.sqlite import Durability, SqliteJournal
+from .journals.sqlite_file import default_path
+from .retention import Retention
+
+NAME: Final = "core/events"
+"""The name under which everybody finds the event store."""
+APPENDED: Final = ("dspex", "event_store", "appended")
+"""Telemetry: events were stored. Measurements: ``count``."""
+LOST: Final = ("dspex", "event_store", "lost")
+"""Telemetry: events that nobody waited for could not be stored. Measurements: ``count``; metadata: ``code``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Append:
+    """Cast: store these events, all or none; nobody waits."""
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AppendAcked:
+    """Call: store these events, all or none. Answers their ids once they are stored.
+
+    Raises at the caller: EventInvalid, StoreUnavailable.
+    """
+
+    events: tuple[Event, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """Call: answers an :class:`~dspex.actors.event_query.EventPage`."""
+
+    query: EventQuery = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class GetEvent:
+    """Call: answers the event with this id. Raises at the caller: EventNotFound."""
+
+    id: str
+
+
+@dataclass(frozen=True, slots=True)
+class TraceTree:
+    """Call: answers everything of one trace (correlation id), nested: a tuple of TraceNode, empty if unknown."""
+
+    trace_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prune:
+    """Call: forget events older than ``before`` (epoch seconds), of these types or of all. Answers how many."""
+
+    before: float
+    types: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStats:
+    """Call: answers a :class:`StoreStatistics`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Call: have each stored event that meets ``query`` sent to ``subscriber``. Answers a subscription id.
+
+    Events come as :class:`EventNotification` info messages, in the order of the log, once stored, if they were
+    appended through this actor (another process that writes to the same file is not heard). ``order``, ``limit``
+    and ``cursor`` of the query mean nothing here. A subscription ends with its subscriber, by
+    :class:`Unsubscribe`, or with the store: monitor it, subscribe again, and ask from the last ``seq`` on.
+    """
+
+    subscriber: ActorAddress
+    query: EventQuery = EVERYTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Call: end a subscription. Answers whether there was one."""
+
+    subscription: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventNotification:
+    """To a subscriber: events that were stored, and the place of each in the log."""
+
+    subscription: int
+    events: tuple[Event, ...]
+    seqs: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SubscriptionEnded:
+    """To a subscriber: its predicate raised, so its subscription is over."""
+
+    subscription: int
+    error: StoreError
+
+
+@dataclass(frozen=True, slots=True)
+class StoreStatistics:
+    """What the store has done since it started, and what its journal holds.
+
+    Attributes:
+        journal: of the journal.
+        lost: events of casts that could not be stored.
+        subscriptions: open now.
+    """
+
+    journal: JournalStats
+    lost: int
+    subscriptions: int
+
+
+def open_journal(
+    *,
+    app: str = "dspex",
+    path: str | Path | None = None,
+    in_memory: bool = False,
+    retention: Retention | None = None,
+    durability: Durability = "process",
+    max_bytes: int | None = None,
+    clock: Clock | None = None,
+) -> Journal:
+    """Open the journal that the settings ask for.
+
+    Args:
+        app: names the file if ``path`` does not: ``<user state dir>/dspex/<app>.db``.
+        path: the file.
+        in_memory: no file; lasts as long as the object, so hand the object to the actor, not this function.
+        retention: what to forget; each journal has its own default.
+        durability: ``"process"`` or ``"power"``, see :mod:`dspex.actors.journals.sqlite`.
+        max_bytes: the most bytes the file may grow to.
+        clock: where the age of events is read from.
+
+    Raises:
+        StoreError: see :class:`~dspex.actors.journals.sqlite.SqliteJournal`.
+    """
+    if in_memory:
+        return MemoryJournal(retention=retention, clock=clock)
+    return SqliteJournal(
+        default_path(app) if path is None else path,
+        retention=retention,
+        durability=durability,
+        max_bytes=max_bytes,
+        clock=clock,
+    )
+
+
+class _Outcome(NamedTuple):
+    # What became of one append; `caller` is None for a cast.
+    events: tuple[Event, ...]
+    caller: Call | None
+    future: Future[tuple[int, ...]]
+
+
+@dataclass(slots=True)
+class _Subscription:
+    subscriber: ActorAddress
+    query: EventQuery
+
+
+class _Owned:
+    """The journal as a resource of the actor: closing may wait for the disk, so it happens on a thread."""
+
+    def __init__(self, executor: Executor, journal: Journal) -> None:
+        self._executor = executor
+        self._journal = journal
+
+    async def aclose(self) -> None:
+        await asyncio.wrap_future(self._executor.submit(self._journal.close))
+
+
+class EventStore(GenServer):
+    """The actor.
+
+    Args of ``init``:
+        journal: a function that opens the journal, which is then this actor's and closed with it; a restart opens
+            it again. Or an open journal, which stays open: it is its owner's.
+    """
+
+    trap_exit = True  # so that terminate runs, and what waits is stored
+
+    async def init(self, journal: Journal | Callable[[], Journal]) -> None:
+        """Open the journal.
+
+        Raises:
+            StoreError: it cannot be opened; the start fails with this reason.
+        """
+        if callable(journal):
+            self._journal: Journal = await self.run_blocking(journal)
+            self.own(_Owned(self.system.executor, self._journal))
+        else:
+            self._journal = journal
+        self._subscriptions: dict[int, _Subscription] = {}
+        self._outcomes: deque[_Outcome] = deque()
+        self._called = False
+        self._lost = 0
+        self._failing = False
+        self._log = get_logger("dspex.event_store")
+
+    # -- appending ---------------------------------------------------------------------------------
+
+    @cast
+    def append(self, msg: Append) -> None:
+        """Hand events to the journal."""
+        self._submit(msg.events, None)
+
+    @call
+    def append_acked(self, msg: AppendAcked) -> NoReply:
+        """Hand events to the journal; the answer follows when they are stored."""
+        self._submit(msg.events, self.caller)
+        return NoReply()
+
+    def _submit(self, events: tuple[Event, ...], caller: Call | None) -> None:
+        future = self._journal.append(events)
+        future.add_done_callback(partial(self._settled, events, caller))
+
+    def _settled(self, events: tuple[Event, ...], caller: Call | None, future: Future[tuple[int, ...]]) -> None:
+        # Runs in the journal's thread: leaves the outcome and calls the engine's thread, once for a whole group.
+        self._outcomes.append(_Outcome(events, caller, future))
+        if self._called:
+            return
+        self._called = True
+        try:
+            # Not a message: a full mailbox must not swallow acknowledgements.
+            self.system.post(self._drain)
+        except ApplicationDown:
+            # The engine is gone, and with it whoever waited; the events are stored all the same.
+            return
+
+    def _drain(self) -> None:
+        self._called = False
+        stored: list[_Outcome] = []
+        count = 0
+        while self._outcomes:
+            outcome = self._outcomes.popleft()
+            error = _failure(outcome.future)
+            if error is not None:
+                self._refused(outcome, error)
+                continue
+            count += len(outcome.events)
+            stored.append(outcome)
+            if outcome.caller is not None:
+                self.reply(outcome.caller, tuple(event.id for event in outcome.events))
+        if count:
+            self._failing = False
+            self.system.telemetry.execute(APPENDED, {"count": count}, {})
+            self._notify(stored)
+
+    def _refused(self, outcome: _Outcome, error: Error) -> None:
+        if outcome.caller is not None:
+            self.fail(outcome.caller, error)
+            return
+        count = len(outcome.events)
+        self._lost += count
+        self.system.telemetry.execute(LOST, {"count": count}, {"code": error.code})
+        if not self._failing or isinstance(error, EventInvalid):
+            self._log.warning("events were not stored", count=count, code=error.code, error=error.message)
+        self._failing = not isinstance(error, EventInvalid)
+
+    # -- asking ------------------------------------------------------------------------------------
+
+    @call
+    def query(self, msg: Query) -> NoReply:
+        """Answer a query."""
+        return self.serve(self.run_blocking(self._journal.query, msg.query))
+
+    @call
+    def get(self, msg: GetEvent) -> NoReply:
+        """Answer one event."""
+        return self.serve(self.run_blocking(self._journal.get, msg.id))
+
+    @call
+    def tree(self, msg: TraceTree) -> NoReply:
+        """Answer a trace."""
+        return self.serve(self.run_blocking(_tree, self._journal, msg.trace_id))
+
+    @call
+    def prune(self, msg: Prune) -> NoReply:
+        """Forget events."""
+        return self.serve(_result(self._journal.prune(msg.before, msg.types)))
+
+    @call
+    def stats(self, _: StoreStats) -> NoReply:
+        """Answer statistics."""
+        return self.serve(self._statistics())
+
+    async def _statistics(self) -> StoreStatistics:
+        journal = await self.run_blocking(self._journal.stats)
+        return StoreStatistics(journal, self._lost, len(self._subscriptions))
+
+    # -- subscriptions -----------------------------------------------------------------------------
+
+    @call
+    def subscribe(self, msg: Subscribe) -> int | Fail:
+        """Begin a subscription."""
+        if not isinstance(cast_type("object", msg.subscriber), ActorAddress):
+            return Fail(StoreError(f"expected the address of a subscriber, got {type(msg.subscriber).__name__}"))
+        subscription = self.monitor(msg.subscriber)
+        self._subscriptions[subscription] = _Subscription(msg.subscriber, msg.query)
+        return subscription
+
+    @call
+    def unsubscribe(self, msg: Unsubscribe) -> bool:
+        """End a subscription."""
+        if self._subscriptions.pop(msg.subscription, None) is None:
+            return False
+        self.demonitor(msg.subscription)
+        return True
+
+    @info
+    def down(self, msg: Down) -> None:
+        """A subscriber has died."""
+        self._subscriptions.pop(msg.ref, None)
+
+    def _notify(self, stored: Iterable[_Outcome]) -> None:
+        if not self._subscriptions:
+            return
+        pairs = [pair for outcome in stored for pair in zip(outcome.future.result(), outcome.events, strict=True)]
+        # As they stand in the log: the fields that a query is about are those of the line.
+        rows = [(seq, event, fields_of(encode(event).body)) for seq, event in pairs]
+        for number, subscription in list(self._subscriptions.items()):
+            query = subscription.query
+            try:
+                found = [(seq, event) for seq, event, values in rows if query.matches(values) and query.accepts(event)]
+            except StoreError as error:
+                del self._subscriptions[number]
+                self.demonitor(number)
+                self.send(subscription.subscriber, SubscriptionEnded(number, error))
+                continue
+            if found:
+                seqs, events = zip(*found, strict=True)
+                self.send(subscription.subscriber, EventNotification(number, events, seqs))
+
+    # -- the end -----------------------------------------------------------------------------------
+
+    async def terminate(self, reason: Reason) -> None:
+        """Store what waits, and answer who waits for it."""
+        del reason
+        # An empty batch is done when all before it are.
+        last = self._journal.append(())
+        await asyncio.gather(asyncio.wrap_future(last), return_exceptions=True)
+        self._drain()
+
+
+def _failure(future: Future[Any]) -> Error | None:
+    try:
+        error = future.exception()
+    except CancelledError:
+        return StoreError("the append was taken back")
+    # The journal's futures fail with StoreError only.
+    return error if isinstance(error, Error | None) else StoreError(repr(error))
+
+
+def _tree(journal: Journal, trace_id: str) -> tuple[TraceNode, ...]:
+    query = EventQuery.of(trace_id=trace_id, order="oldest", limit=MAX_LIMIT)
+    events: list[Event] = []
+    while True:
+        page: EventPage = journal.query(query)
+        events.extend(page.events)
+        if not page.more:
+            return trace_tree(events)
+        query = replace(query, cursor=page.cursor)
+
+
+async def _result(future: Future[Any]) -> Any:
+    return await asyncio.wrap_future(future)

@@ -1,0 +1,380 @@
+"""What happened, as values: one frozen, versioned pydantic model for each type of event.
+
+Every event says what (``type``, ``version``), when (``time``), who (``source``, ``user``) and where in a trace
+it happened. Ids sort by time. An actor makes one with :func:`stamp`, which takes all of that from the actor::
+
+    self.cast("core/events", Append((stamp(self, LmRequest, provider="local", model="m", prompt_hash=h),)))
+
+The set of types is open: a subclass of :class:`Event` whose ``type`` has a default is known from then on.
+
+*Versions.* A field may be added to a type at any time if it has a default; then ``version`` goes up. A reader
+that is older keeps the fields it does not know (``model_extra``); a type it does not know loads as
+:class:`UnknownEvent`. Fields are never renamed and never change their meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, Protocol, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainSerializer, ValidationError, model_validator
+
+from ..runtime.clock import Clock
+from ..runtime.context import Context
+from ..runtime.errors import DefinitionError, EventInvalid, did_you_mean
+from ..runtime.ids import IdSource
+
+Data = dict[str, JsonValue]
+"""Free JSON data; anything else in it is refused when the event is made."""
+
+Money = Annotated[Decimal, PlainSerializer(float, return_type=float, when_used="json")]
+"""A decimal that JSON shows as a number, so that queries can compare it; exact to 15 digits."""
+
+# The open set of types, filled as their classes are defined.
+_KNOWN: Final[dict[str, type[Event]]] = {}
+
+Seconds = Annotated[float, Field(ge=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Event(BaseModel, frozen=True):
+    """The base of all events, and the fields that every event has.
+
+    Attributes:
+        id: unique everywhere, sorts by time.
+        type: the event's type, in lower case with underscores.
+        version: of the type's fields.
+        time: wall clock, seconds since the epoch.
+        trace_id: the piece of work it belongs to, also its correlation id; None outside any.
+        span_id: the step in that work.
+        parent_id: the span that asked for that step.
+        user: on whose behalf.
+        source: the actor that reported it.
+
+    Raises:
+        EventInvalid: a field is missing, malformed or unknown (facts: type, field, expected, got).
+    """
+
+    model_config = ConfigDict(extra="allow", allow_inf_nan=False)
+
+    id: str = Field(min_length=1, max_length=128)
+    type: str = Field(min_length=1, max_length=128)
+    version: int = Field(default=1, ge=1)
+    time: float
+    trace_id: str | None = None
+    span_id: str | None = None
+    parent_id: str | None = None
+    user: str | None = None
+    source: str | None = None
+
+    def __init__(self, /, **fields: Any) -> None:
+        try:
+            super().__init__(**fields)
+        except ValidationError as error:
+            raise _invalid(type(self), fields, error) from None
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **_: Any) -> None:
+        name = cls.model_fields["type"].default
+        if not isinstance(name, str):
+            return
+        taken = _KNOWN.get(name)
+        if taken is not None and (taken.__module__, taken.__qualname__) != (cls.__module__, cls.__qualname__):
+            raise DefinitionError(f"expected a new event type, got {name!r} of {taken.__qualname__}, at {cls.__name__}")
+        _KNOWN[name] = cls
+
+    @model_validator(mode="after")
+    def _only_newer_versions_bring_unknown_fields(self) -> Self:
+        fields = type(self).model_fields
+        if self.model_extra and self.version <= fields["version"].default:
+            word = next(iter(self.model_extra))
+            raise ValueError(f"unknown field {word!r}{did_you_mean(word, fields)}")
+        return self
+
+
+def _invalid(cls: type[Event], fields: Mapping[str, Any], error: ValidationError) -> EventInvalid:
+    first = error.errors(include_url=False, include_context=False)[0]
+    kind = fields.get("type") or cls.model_fields["type"].default or cls.__name__
+    field = ".".join(str(part) for part in first["loc"][:4]) or "event"
+    expected = first["msg"].removeprefix("Value error, ")
+    value = first["input"]
+    # The value itself only where it cannot hold anything private.
+    got = repr(value) if isinstance(value, int | float | None) else type(value).__name__
+    if first["type"] == "missing":
+        near = did_you_mean(field, set(fields) - set(cls.model_fields))
+        got = "nothing" + near.replace("did you mean", "was it meant by")
+    return EventInvalid(
+        f"expected a valid {kind} event, got {got}, at {field!r}: {expected}",
+        type=kind,
+        field=field,
+        expected=expected,
+        got=got,
+    )
+
+
+def event_class(type_name: str) -> type[Event] | None:
+    """The class of a type of event, or None for a type nobody declared."""
+    return _KNOWN.get(type_name)
+
+
+class LmRequest(Event, frozen=True):
+    """A model is about to be asked. ``messages`` only if the user asked to keep prompts."""
+
+    type: Literal["lm_request"] = "lm_request"
+    provider: str
+    model: str | None
+    prompt_hash: str
+    prompt_tokens: Count | None = None
+    stream: bool = False
+    messages: tuple[Data, ...] | None = None
+
+
+class LmResponse(Event, frozen=True):
+    """A model answered. Unknown counts and costs are None, never zero."""
+
+    type: Literal["lm_response"] = "lm_response"
+    provider: str
+    model: str | None
+    request_event_id: str
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    total_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    usage_source: Literal["provider", "estimated", "unknown"] = "unknown"
+    cost: Money | None = None
+    duration: Seconds
+    time_to_first_token: Seconds | None = None
+    finish_reason: str | None = None
+    cache_hit: bool = False
+    attempts: Count = 1
+    stream: bool = False
+
+
+class LmError(Event, frozen=True):
+    """A model request failed for good, or was cancelled. ``code`` is that of the error class."""
+
+    type: Literal["lm_error"] = "lm_error"
+    provider: str
+    model: str | None
+    request_event_id: str | None = None
+    code: str
+    message: str = ""
+    status: int | None = None
+    retry_after: Seconds | None = None
+    attempts: Count = 1
+    duration: Seconds | None = None
+
+
+class LmRetry(Event, frozen=True):
+    """An attempt failed and another one follows after ``delay`` seconds."""
+
+    type: Literal["lm_retry"] = "lm_retry"
+    provider: str
+    model: str | None
+    request_event_id: str | None = None
+    code: str
+    status: int | None = None
+    attempt: Count
+    delay: Seconds
+
+
+class ModuleExecution(Event, frozen=True):
+    """A module ran. Fields by name only, never their values."""
+
+    type: Literal["module_execution"] = "module_execution"
+    module: str | None = None
+    module_type: str
+    signature: str
+    input_fields: tuple[str, ...] = ()
+    output_fields: tuple[str, ...] = ()
+    duration: Seconds
+    success: bool
+    error_code: str | None = None
+
+
+class OptimizationStarted(Event, frozen=True):
+    """A run began. ``config`` is what it needs to begin again."""
+
+    type: Literal["optimization_started"] = "optimization_started"
+    run_id: str
+    module: str
+    method: str
+    config: Data = {}
+    budget: Data = {}
+
+
+class OptimizationIteration(Event, frozen=True):
+    """One step of a run."""
+
+    type: Literal["optimization_iteration"] = "optimization_iteration"
+    run_id: str
+    method: str
+    iteration: Count
+    candidate_count: Count | None = None
+    score: float | None = None
+    best_score: float | None = None
+    improvement: float | None = None
+
+
+class OptimizationCheckpoint(Event, frozen=True):
+    """From here the run can go on after a crash."""
+
+    type: Literal["optimization_checkpoint"] = "optimization_checkpoint"
+    run_id: str
+    iteration: Count
+    state: Data
+
+
+class OptimizationEnded(Event, frozen=True):
+    """A run is over, and how."""
+
+    type: Literal["optimization_ended"] = "optimization_ended"
+    run_id: str
+    outcome: Literal["completed", "stopped_early", "budget_exhausted", "cancelled", "failed"]
+    iterations: Count = 0
+    best_score: float | None = None
+    reason: str | None = None
+
+
+class Registered(Event, frozen=True):
+    """A name came to life; ``restarts`` is above zero if it came back."""
+
+    type: Literal["registered"] = "registered"
+    name: str
+    kind: str | None = None
+    restarts: Count = 0
+    metadata: Data = {}
+
+
+class Unregistered(Event, frozen=True):
+    """A name went away, and why."""
+
+    type: Literal["unregistered"] = "unregistered"
+    name: str
+    kind: str | None = None
+    reason: str
+    restarts: Count = 0
+
+
+class SupervisorReport(Event, frozen=True):
+    """What a supervisor reports (OTP LOG-01 to LOG-05)."""
+
+    type: Literal["supervisor_report"] = "supervisor_report"
+    kind: str
+    supervisor: str
+    child: str | None = None
+    reason: str | None = None
+
+
+class ConfigUpdated(Event, frozen=True):
+    """A setting changed. Whoever makes it puts a mask or a reference in the place of secrets.
+
+    Since version 2: ``action`` (what was asked) and ``vault`` (whose configuration), to begin again from.
+    """
+
+    type: Literal["config_updated"] = "config_updated"
+    version: int = Field(default=2, ge=1)
+    path: tuple[str, ...]
+    value: JsonValue = None
+    previous: JsonValue = None
+    action: str = "updated"
+    vault: str | None = None
+
+
+class FunctionEntry(Event, frozen=True):
+    """A traced function was called; made by ``event_builders.function_entry``."""
+
+    type: Literal["function_entry"] = "function_entry"
+    function: str
+    arguments: Data = {}
+    caller: str | None = None
+
+
+class FunctionExit(Event, frozen=True):
+    """A traced function returned or raised; made by ``event_builders.function_exit``."""
+
+    type: Literal["function_exit"] = "function_exit"
+    function: str
+    entry_event_id: str | None = None
+    duration: Seconds
+    success: bool
+    result: JsonValue = None
+    error: str | None = None
+
+
+class StateChange(Event, frozen=True):
+    """Something changed: each field that differs, with its old and new value; made by ``event_builders``."""
+
+    type: Literal["state_change"] = "state_change"
+    subject: str
+    changes: Data = {}
+
+
+class CustomEvent(Event, frozen=True):
+    """An event of the user's own: any ``type`` that dspex does not use itself, with free ``data``."""
+
+    data: Data = {}
+
+    @model_validator(mode="after")
+    def _type_is_free(self) -> Self:
+        if type(self) is CustomEvent and self.type in _KNOWN:
+            raise ValueError(f"type {self.type!r} belongs to {_KNOWN[self.type].__name__}")
+        return self
+
+
+class UnknownEvent(CustomEvent, frozen=True):
+    """An event whose type or version this program does not know; nothing of it is lost."""
+
+    version: int = Field(default=0, ge=0)
+
+
+class EventSource(Protocol):
+    """What :func:`stamp` needs of an actor; every GenServer has it."""
+
+    @property
+    def ids(self) -> IdSource:
+        """Where ids come from."""
+        ...
+
+    @property
+    def clock(self) -> Clock:
+        """Where time comes from."""
+        ...
+
+    @property
+    def context(self) -> Context:
+        """The trace of the message being handled."""
+        ...
+
+    @property
+    def name(self) -> str | None:
+        """The registered name, or None."""
+        ...
+
+
+E = TypeVar("E", bound=Event)
+
+
+def stamp(actor: EventSource, cls: type[E], **fields: Any) -> E:
+    """Make an event that happened in an actor, now, in the trace of the message it handles.
+
+    Args:
+        actor: where it happened: its ids, clock, context and name are used.
+        cls: which event.
+        **fields: the event's own fields; a common one given here wins over the actor's.
+
+    Raises:
+        EventInvalid: a field is missing, malformed or unknown.
+    """
+    context = actor.context
+    common: dict[str, Any] = {
+        "id": actor.ids.sortable(),
+        "time": actor.clock.time(),
+        "trace_id": context.trace_id,
+        "span_id": context.span_id,
+        "parent_id": context.parent_id,
+        "user": context.user,
+        "source": actor.name,
+    }
+    return cls(**(common | fields))

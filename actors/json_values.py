@@ -1,0 +1,29 @@
+"""Reading JSON that others wrote: what is not of the expected kind is as good as absent."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+
+def json_object(value: object) -> dict[str, Any]:
+    """The value if it is a JSON object, else an empty one."""
+    return cast("dict[str, Any]", value) if isinstance(value, dict) else {}
+
+
+def json_list(value: object) -> list[Any]:
+    """The value if it is a JSON array, else an empty one."""
+    return value if isinstance(value, list) else []  # pyright: ignore[reportUnknownVariableType]
+
+
+def json_text(value: object) -> str:
+    """The value if it is a text, else an empty one; halves of surrogate pairs, which no file takes, are replaced."""
+    if not isinstance(value, str):
+        return ""
+    return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def json_count(value: object) -> int | None:
+    """The value if it is a whole number >= 0 (``12.0`` is one), else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
+        return None
+    return int(value)

@@ -1,0 +1,203 @@
+"""What a module actor is asked, and what it answers; the same for every kind of module."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from enum import Enum
+from typing import Any, Final, Literal, Self, TypeAlias
+
+from ..runtime.errors import ConfigError, did_you_mean
+from .lm import LMRequest, Message
+
+Health: TypeAlias = Literal["ready", "misconfigured"]
+MAX_TIMEOUT: Final = 3600.0
+_PROBE: Final = (Message("user", ""),)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictOptions:
+    """How to ask the model; what is None is left to the module, and then to the provider.
+
+    Args:
+        model: which model.
+        temperature, top_p, seed: sampling; sent only if set.
+        max_tokens: bound on the answer's tokens; sent only if set.
+        stop: texts that end the answer.
+        timeout: seconds the whole prediction may take, waiting for its turn included.
+
+    Raises:
+        ConfigError: the timeout is no number of seconds in (0, 3600].
+        LMInvalidRequest: another option is out of range.
+    """
+
+    model: str | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    max_tokens: int | None = None
+    stop: tuple[str, ...] | None = None
+    seed: int | None = None
+    timeout: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.timeout is not None:
+            check_timeout(self.timeout)
+        # The request knows what it takes; ask it now rather than at the first call.
+        object.__setattr__(self, "stop", self.request(_PROBE).stop)
+
+    @classmethod
+    def of(cls, options: Self | Mapping[str, Any] | None) -> Self:
+        """Options from a mapping.
+
+        Raises:
+            ConfigError: a key is unknown.
+        """
+        if isinstance(options, cls):
+            return options
+        if not isinstance(options, Mapping | None):
+            got = type(options).__name__
+            raise ConfigError(f"expected a mapping of options, got {got}", expected="a mapping", got=got)
+        known = [field.name for field in fields(cls)]
+        for key in options or {}:
+            if key not in known:
+                hint = did_you_mean(str(key), known)
+                raise ConfigError(f"expected the options {', '.join(known)}, got {key!r}{hint}", path=key, got=key)
+        return cls(**(options or {}))
+
+    def over(self, defaults: Self) -> Self:
+        """These options, and the defaults where they are silent."""
+        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        return replace(defaults, **given) if given else defaults
+
+    def request(self, messages: tuple[Message, ...]) -> LMRequest:
+        """The request that sends ``messages`` with these options."""
+        return LMRequest(
+            messages=messages,
+            model=self.model,
+            temperature=self.temperature,
+            top_p=self.top_p,
+            max_tokens=self.max_tokens,
+            stop=self.stop,
+            seed=self.seed,
+        )
+
+
+def check_timeout(seconds: object) -> float:
+    """A timeout, checked.
+
+    Raises:
+        ConfigError: it is no number of seconds in (0, 3600].
+    """
+    number = seconds if isinstance(seconds, int | float) and not isinstance(seconds, bool) else math.nan
+    if 0 < number <= MAX_TIMEOUT:
+        return float(number)
+    expected = f"seconds above 0, at most {MAX_TIMEOUT:g}"
+    hint = "; seconds, not ms?" if number > MAX_TIMEOUT else ""
+    raise ConfigError(
+        f"expected {expected}, got {seconds!r}, at timeout{hint}", path="timeout", expected=expected, got=seconds
+    )
+
+
+DEFAULT_OPTIONS: Final = PredictOptions()
+
+
+@dataclass(frozen=True, slots=True)
+class Predict:
+    """Answers a :class:`~.prediction.Prediction`.
+
+    Fails with SignatureError (bad inputs; no model was asked), ParseError (the answer does not fit), an LMError,
+    Overloaded, or another CallError (the provider is gone or late). Give up on the call and it ends, down to the
+    model request.
+
+    Args:
+        inputs: a value for each input field.
+        options: for this call only; a mapping is taken too.
+
+    Raises:
+        ConfigError, LMInvalidRequest: an option is unknown or out of range.
+    """
+
+    inputs: Mapping[str, Any]
+    options: PredictOptions | Mapping[str, Any] = DEFAULT_OPTIONS
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "options", PredictOptions.of(self.options))
+
+
+class Keep(Enum):
+    """Says that a part of a module stays as it is."""
+
+    KEEP = "keep"
+
+
+KEEP: Final = Keep.KEEP
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateModule:
+    """Changes what a module tells its model, from the next prediction on; answers a :class:`ModuleStatus`.
+
+    All or nothing. It lasts as long as the actor: a restart begins with the declared settings again. Fails with
+    SignatureError if a demo does not fit the signature.
+
+    Args:
+        instructions: new instructions; None takes the default ones.
+        demos: new worked examples, in the place of the old ones.
+    """
+
+    instructions: str | Keep | None = KEEP
+    demos: Iterable[Mapping[str, Any]] | Keep = KEEP
+
+    def __post_init__(self) -> None:
+        # The iterable is used up here, not in the actor.
+        if not isinstance(self.demos, Keep):
+            object.__setattr__(self, "demos", tuple(self.demos))
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleInfo:
+    """Answers a :class:`ModuleStatus`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModuleStatus:
+    """What a module is and how it is; counts are of this incarnation of the actor.
+
+    Attributes:
+        module: its id.
+        kind: ``predict``.
+        signature: the canonical text.
+        instructions: what the model is told, or None for the default.
+        demos: how many worked examples it shows.
+        provider: id of the provider it asks.
+        adapter: name of the adapter.
+        options: the module's own options.
+        max_concurrency: predictions in work at once.
+        max_queue: predictions that may wait for their turn.
+        status: ``ready``, or ``misconfigured`` if its settings were changed to what cannot work.
+        running: predictions in work.
+        waiting: predictions that wait for their turn.
+        executions: predictions that ended, in whatever way.
+        failures: those that gave no answer.
+        last_error: code of the last failure, or None.
+        uptime: seconds since the actor was started.
+    """
+
+    module: str
+    kind: str
+    signature: str
+    instructions: str | None
+    demos: int
+    provider: str
+    adapter: str
+    options: PredictOptions
+    max_concurrency: int
+    max_queue: int
+    status: Health
+    running: int
+    waiting: int
+    executions: int
+    failures: int
+    last_error: str | None
+    uptime: float

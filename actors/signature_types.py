@@ -1,0 +1,147 @@
+"""The types of a signature's fields, as values: frozen, hashable, picklable, printable.
+
+======================== =========================================================
+text                     meaning
+======================== =========================================================
+``str``                  any text; a field without a type has this one
+``int float bool``       as in Python; ``Decimal``, ``date`` and ``datetime`` too
+``list[T]``              JSON array; ``list`` alone takes anything
+``dict[K, V]``           JSON object; ``dict`` alone is ``dict[str, Any]``
+``tuple[A, B]``          JSON array of exactly these; ``tuple[T, ...]`` of any length
+``A | B``                one of them; ``Union[A, B]`` and ``Optional[A]`` mean the same
+``Literal["a", 1]``      one of these texts, whole numbers, True, False or None
+``Any``                  any JSON value
+======================== =========================================================
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any, Final, Literal, TypeAlias, Union
+
+from pydantic import ConfigDict, TypeAdapter
+
+LiteralValue: TypeAlias = str | int | bool | None
+
+SCALARS: Final[dict[str, Any]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": bool,
+    "Decimal": Decimal,
+    "date": date,
+    "datetime": datetime,
+    "Any": Any,
+    "None": None,
+}
+CONTAINERS: Final = ("list", "dict", "tuple")
+KEY_TYPES: Final = ("str", "int", "float", "bool", "Decimal", "date", "datetime", "Literal")
+"""What a dict's keys may be: what JSON can write as text and read back."""
+
+_WORDS: Final[dict[str, LiteralValue]] = {"True": True, "False": False, "None": None}
+
+
+@dataclass(frozen=True, slots=True)
+class FieldType:
+    """One type. Made by the parser; ``str(type)`` is its canonical text.
+
+    Attributes:
+        name: a scalar's or container's name, ``Literal``, or ``|`` for a union.
+        args: the element types.
+        literals: the canonical text of each value of a ``Literal`` (so that ``1`` and ``True`` differ).
+        variadic: ``tuple[T, ...]``.
+    """
+
+    name: str
+    args: tuple[FieldType, ...] = ()
+    literals: tuple[str, ...] = ()
+    variadic: bool = False
+
+    def __str__(self) -> str:
+        if self.name == "|":
+            return " | ".join(map(str, self.args))
+        if self.name == "Literal":
+            return f"Literal[{', '.join(self.literals)}]"
+        if not self.args:
+            return self.name
+        inner = ", ".join(map(str, self.args))
+        return f"{self.name}[{inner}{', ...' if self.variadic else ''}]"
+
+    @property
+    def values(self) -> tuple[LiteralValue, ...]:
+        """The values of a ``Literal``."""
+        return tuple(_literal_value(text) for text in self.literals)
+
+    @property
+    def nullable(self) -> bool:
+        """Whether it is a union that takes None."""
+        return self.name == "|" and NONE in self.args
+
+    @property
+    def without_none(self) -> FieldType:
+        """The same without ``| None``."""
+        return union(arg for arg in self.args if arg != NONE) if self.nullable else self
+
+
+STR: Final = FieldType("str")
+NONE: Final = FieldType("None")
+
+
+def union(parts: Any) -> FieldType:
+    """The union of types: flat, without doubles; of one type, that type."""
+    flat: dict[FieldType, None] = {}
+    for part in parts:
+        flat.update(dict.fromkeys(part.args if part.name == "|" else (part,)))
+    kinds = tuple(flat)
+    return kinds[0] if len(kinds) == 1 else FieldType("|", kinds)
+
+
+def literal_text(value: LiteralValue) -> str:
+    """The canonical text of a literal value."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else str(value)
+
+
+def _literal_value(text: str) -> LiteralValue:
+    if text in _WORDS:
+        return _WORDS[text]
+    value: str | int = json.loads(text)
+    return value
+
+
+def annotation(kind: FieldType) -> Any:
+    """The Python type that a field type stands for."""
+    if kind.name in SCALARS:
+        return SCALARS[kind.name]
+    return _BUILDERS[kind.name](kind)
+
+
+def _tuple(kind: FieldType) -> Any:
+    parts = tuple(annotation(arg) for arg in kind.args)
+    if not parts:
+        return tuple[Any, ...]
+    return tuple[parts[0], ...] if kind.variadic else tuple[parts]  # type: ignore[valid-type]
+
+
+def _dict(kind: FieldType) -> Any:
+    key, value = map(annotation, kind.args) if kind.args else (str, Any)
+    return dict[key, value]  # type: ignore[valid-type]
+
+
+_BUILDERS: Final[dict[str, Callable[[FieldType], Any]]] = {
+    "list": lambda kind: list[annotation(kind.args[0]) if kind.args else Any],  # type: ignore[misc]
+    "dict": _dict,
+    "tuple": _tuple,
+    "|": lambda kind: Union[tuple(annotation(arg) for arg in kind.args)],  # noqa: UP007 - built at run time
+    "Literal": lambda kind: Literal[kind.values],
+}
+
+
+@lru_cache(maxsize=1024)
+def validator(kind: FieldType) -> TypeAdapter[Any]:
+    """The pydantic validator of a type. NaN and infinity are refused: JSON cannot carry them."""
+    return TypeAdapter(annotation(kind), config=ConfigDict(allow_inf_nan=False, ser_json_inf_nan="constants"))

@@ -1,0 +1,189 @@
+"""Values of a signature's fields: checked on the way in, written as text, read from text.
+
+Inputs are checked strictly: a text is no number and a tuple no list. What a model wrote is read by
+pydantic's lax rules (``"42"`` is a whole number, ``yes`` is true) and as JSON where the type is a structure.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from ..runtime.errors import ParseError, SignatureError, did_you_mean
+from .signature import Field, Signature
+from .signature_types import STR, FieldType, validator
+
+_FENCE: Final = re.compile(r"\A```[\w+-]*[ \t]*\n?(.*?)\s*```\Z", re.DOTALL)
+_NULLS: Final = ("null", "None")
+_AS_TEXT: Final = ("Decimal", "date", "datetime")
+SHOWN: Final = 100
+"""Characters of a value that an error shows."""
+KEPT: Final = 2000
+"""Characters of a model's answer that an error keeps in ``text``."""
+
+
+def check_inputs(signature: Signature, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """The inputs of one call, checked against the signature, in its order.
+
+    Raises:
+        SignatureError: a field is missing, unknown or of the wrong type (facts: field, expected, got).
+    """
+    _refuse_unless_mapping(inputs, "input")
+    _refuse_unknown(signature.input_names, inputs, "input")
+    return {field.name: _checked(field, inputs, "input") for field in signature.inputs}
+
+
+def check_demo(signature: Signature, demo: Mapping[str, Any], where: str = "demo") -> dict[str, Any]:
+    """A worked example, checked as inputs are. Fields may be missing, but not all of a side.
+
+    Raises:
+        SignatureError: a field is unknown or of the wrong type, or a side is empty.
+    """
+    _refuse_unless_mapping(demo, where)
+    _refuse_unknown(tuple(signature.fields), demo, where)
+    for side in (signature.inputs, signature.outputs):
+        if side and not any(field.name in demo for field in side):
+            names = ", ".join(field.name for field in side)
+            raise SignatureError(f"expected at least one of {names}, got {', '.join(demo) or 'nothing'}, at {where}")
+    return {field.name: _checked(field, demo, where) for field in signature.fields.values() if field.name in demo}
+
+
+def _refuse_unless_mapping(given: object, where: str) -> None:
+    if not isinstance(given, Mapping):
+        raise SignatureError(
+            f"expected a mapping of fields, got {type(given).__name__}, at {where}", expected="a mapping of fields"
+        )
+
+
+def _refuse_unknown(known: tuple[str, ...], given: Mapping[str, Any], where: str) -> None:
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(str(name), known)
+            expected = f"the fields {', '.join(known) or '(none)'}"
+            raise SignatureError(
+                f"expected {expected}, got {name!r}, at {where}{hint}", field=name, expected=expected, got=name
+            )
+
+
+def _checked(field: Field, given: Mapping[str, Any], where: str) -> Any:
+    expected = str(field.type)
+    if field.name not in given:
+        raise SignatureError(
+            f"expected {expected}, got nothing, at {where} {field.name!r}",
+            field=field.name,
+            expected=expected,
+            got=None,
+        )
+    value = given[field.name]
+    try:
+        return validator(field.type).validate_python(value, strict=True)
+    except ValidationError as error:
+        got = _shown(value)
+        raise SignatureError(
+            f"expected {expected}, got {got}, at {where} {field.name!r}{_why(error)}",
+            field=field.name,
+            expected=expected,
+            got=got,
+        ) from None
+
+
+def value_text(field: Field, value: Any) -> str:
+    """How a value stands in a prompt: text as it is, everything else as JSON.
+
+    Raises:
+        SignatureError: the value cannot be written as JSON.
+    """
+    kind = field.type.without_none
+    if value is None and field.type.nullable:
+        return "null"
+    if kind == STR and isinstance(value, str):
+        return value
+    try:
+        plain = validator(field.type).dump_python(value, mode="json", warnings=False)
+        if isinstance(plain, str) and _reads_back(kind, plain):
+            return plain
+        return json.dumps(plain, ensure_ascii=False)
+    except (ValueError, TypeError, RecursionError) as error:
+        got = type(value).__name__
+        raise SignatureError(
+            f"expected a value that JSON can carry, got {got}, at field {field.name!r}: {error}",
+            field=field.name,
+            expected="a JSON value",
+            got=got,
+        ) from error
+
+
+def _reads_back(kind: FieldType, text: str) -> bool:
+    # A bare word stands without quotes where it can only be read as this text.
+    if kind.name in _AS_TEXT:
+        return True
+    plain = text == text.strip() and "\n" not in text and text not in {"", *_NULLS}
+    return kind.name == "Literal" and all(isinstance(value, str) for value in kind.values) and plain
+
+
+def parse_value(field: Field, text: str, where: str) -> Any:
+    """What a model wrote for a field, as a value of the field's type.
+
+    Args:
+        field: which field.
+        text: its section of the answer.
+        where: the place, for the error.
+
+    Raises:
+        ParseError: it is no such value (facts: field, expected, got).
+    """
+    text = text.strip()
+    kind = field.type.without_none
+    if field.type.nullable and text in _NULLS:
+        return None
+    if kind == STR:
+        return text
+    fenced = _FENCE.match(text)
+    bare = fenced[1].strip() if fenced else text
+    check = validator(kind)
+    problem: Exception
+    try:
+        return check.validate_json(bare)
+    except (ValidationError, UnicodeError) as error:
+        problem = error
+    try:
+        # Not JSON, or JSON of another type: the words themselves (yes, positive, 2026-11-22).
+        return check.validate_python(bare)
+    except ValidationError as error:
+        problem = error if _is_scalar(kind) else problem
+    expected, got = str(field.type), shorten(repr(text))
+    raise ParseError(
+        f"expected {expected}, got {got}, at {where}{_why(problem)}", field=field.name, expected=expected, got=got
+    )
+
+
+def _is_scalar(kind: FieldType) -> bool:
+    return not kind.args and kind.name not in {"list", "dict", "tuple"}
+
+
+def _why(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return ""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    place = "".join(f"[{part!r}]" for part in first["loc"])
+    return f": {shorten(first['msg'])}{f' (at {place})' if place else ''}"
+
+
+def _shown(value: object) -> str:
+    # What a structure holds may be huge, or have a repr that raises: its type is enough, the error has the path.
+    if isinstance(value, str):
+        return repr(shorten(value))
+    return repr(value) if isinstance(value, bool | float | None) or _short(value) else f"a {type(value).__name__}"
+
+
+def _short(value: object) -> bool:
+    return type(value) is int and value.bit_length() < 256
+
+
+def shorten(text: str, limit: int = SHOWN) -> str:
+    """The text, cut to ``limit`` characters."""
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."

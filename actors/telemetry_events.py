@@ -1,0 +1,281 @@
+"""Which telemetry events become which metrics: the one table of them.
+
+Durations are in seconds. A measurement that is absent or None is unknown and counts nowhere; it is never taken
+for zero. Texts that vary without bound (signatures, prompts, messages of errors) are no labels.
+
+The engine's own totals (dead letters, overloads ...) are read from its counters when a snapshot is taken, not
+from events: what it counted before the telemetry actor ran, or while it restarted, is then not lost.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Final, TypeAlias
+
+from ..runtime.telemetry import HANDLER_FAILURE, EventName
+from .metric_values import DEFAULT_BUCKETS, LM_BUCKETS, MAX_LABEL_LENGTH, Metric, Update, label_key
+from .metrics_snapshot import Labels
+
+Metadata: TypeAlias = Mapping[str, Any]
+Source: TypeAlias = str | Callable[[Metadata], object]
+"""Where a label's value comes from: a metadata key, or a function of the metadata."""
+
+UNKNOWN: Final = "unknown"
+"""The value of a label that the event does not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One metric fed by one event.
+
+    Args:
+        event: its exact name.
+        metric: what it feeds.
+        value: the measurement to take; None counts one for each event.
+        labels: label names and where their values come from.
+        when: whether an event counts at all; None takes every one.
+
+    Raises:
+        MetricError: a label name is malformed.
+    """
+
+    event: EventName
+    metric: Metric
+    value: str | None = None
+    labels: tuple[tuple[str, Source], ...] = ()
+    when: Callable[[Metadata], bool] | None = None
+
+    def __post_init__(self) -> None:
+        label_key(self.metric.name, dict.fromkeys((name for name, _ in self.labels), ""))
+        object.__setattr__(self, "labels", tuple(sorted(self.labels, key=lambda label: label[0])))
+
+
+def _constant(text: str) -> Source:
+    return lambda _: text
+
+
+def _code(metadata: Metadata) -> object:
+    """The error's stable word; of an exception that has none, its class."""
+    if "code" in metadata:
+        return metadata["code"]
+    reason = metadata.get("reason")
+    return getattr(reason, "code", None) or (UNKNOWN if reason is None else type(reason).__name__)
+
+
+def _status(metadata: Metadata) -> object:
+    gave_up = metadata.get("kind") == "cancelled" or _code(metadata) == "cancelled"
+    return "cancelled" if gave_up else "error"
+
+
+def _supervisor(metadata: Metadata) -> object:
+    # One without a name is shown with its address, which is new at every restart: its class is enough.
+    return label_text(metadata.get("supervisor")).partition("<")[0]
+
+
+def _is_restart(metadata: Metadata) -> bool:
+    """Whether a report says that a child ended that is to run (OTP LOG-01, SUP 1.3)."""
+    return metadata.get("kind") == "child_terminated" and getattr(metadata.get("child"), "restart", None) != "temporary"
+
+
+def _is_failure(metadata: Metadata) -> bool:
+    return _status(metadata) == "error"
+
+
+def _counter(name: str, help: str, unit: str = "") -> Metric:
+    return Metric(name, "counter", help, unit, keep=True)
+
+
+def _timing(name: str, help: str, buckets: tuple[float, ...]) -> Metric:
+    return Metric(name, "histogram", help, "seconds", buckets, keep=True)
+
+
+LM_REQUESTS: Final = _counter("dspex_lm_requests_total", "Requests to models that ended, by how they ended.")
+LM_ERRORS: Final = _counter("dspex_lm_errors_total", "Requests to models that failed, by the error's code.")
+LM_ATTEMPTS: Final = _counter(
+    "dspex_lm_attempts_total", "Attempts on the wire; more than requests if there were retries."
+)
+LM_TOKENS: Final = _counter(
+    "dspex_lm_tokens_total", "Tokens that providers reported; cached input counts as input.", "tokens"
+)
+LM_CACHED: Final = _counter(
+    "dspex_lm_cached_input_tokens_total", "Input tokens that providers took from their cache.", "tokens"
+)
+LM_COST: Final = _counter("dspex_lm_cost_usd_total", "What requests with a known price cost.", "usd")
+LM_SECONDS: Final = _timing(
+    "dspex_lm_request_seconds", "How long requests to models took, failed ones included.", LM_BUCKETS
+)
+MODULE_EXECUTIONS: Final = _counter(
+    "dspex_module_executions_total", "Executions of modules that ended, by how they ended."
+)
+MODULE_ERRORS: Final = _counter("dspex_module_errors_total", "Executions of modules that failed, by the error's code.")
+MODULE_SECONDS: Final = _timing("dspex_module_seconds", "How long executions of modules took.", LM_BUCKETS)
+SUPERVISOR_REPORTS: Final = _counter("dspex_supervisor_reports_total", "Supervisor reports, by kind.")
+SUPERVISOR_RESTARTS: Final = _counter(
+    "dspex_supervisor_restarts_total", "Ends of children that called for a restart, the one that trips included."
+)
+SUPERVISOR_STARTS: Final = _counter("dspex_supervisor_starts_total", "Children started, restarted ones included.")
+REGISTRY_REGISTERED: Final = _counter("dspex_registry_registered_total", "Names registered.")
+REGISTRY_UNREGISTERED: Final = _counter("dspex_registry_unregistered_total", "Names unregistered.")
+EVENTS_APPENDED: Final = _counter("dspex_event_store_appended_total", "Events appended to the event store.")
+EVENTS_LOST: Final = _counter("dspex_event_store_lost_total", "Events that the event store could not keep.")
+SLOW_HANDLER: Final = _timing(
+    "dspex_engine_slow_handler_seconds", "How long handlers held the loop that held it too long.", DEFAULT_BUCKETS
+)
+HANDLER_FAILURES: Final = _counter(
+    "dspex_telemetry_handler_failures_total", "Telemetry handlers detached because they raised."
+)
+
+_BY_MODEL: Final = (("model", "model"), ("provider", "provider"))
+_BY_MODULE: Final = (("module", "module"),)
+
+
+def _lm(word: str, status: Source) -> Iterable[Rule]:
+    event = ("dspex", "lm", word)
+    yield Rule(event, LM_REQUESTS, None, (*_BY_MODEL, ("status", status)))
+    yield Rule(event, LM_SECONDS, "duration", _BY_MODEL)
+    yield Rule(event, LM_ATTEMPTS, "attempts", _BY_MODEL)
+    yield Rule(event, LM_CACHED, "cached_tokens", _BY_MODEL)
+    yield Rule(event, LM_COST, "cost", _BY_MODEL)
+    # An interrupted answer has been paid for too, so failures carry usage where it is known.
+    for kind in ("input", "output"):
+        labels = (("kind", _constant(kind)), *_BY_MODEL)
+        yield Rule(event, LM_TOKENS, f"{kind}_tokens", labels)
+
+
+def _module(word: str, status: Source) -> Iterable[Rule]:
+    event = ("dspex", "module", word)
+    yield Rule(event, MODULE_EXECUTIONS, None, (*_BY_MODULE, ("status", status)))
+    yield Rule(event, MODULE_SECONDS, "duration", _BY_MODULE)
+
+
+RULES: Final[tuple[Rule, ...]] = (
+    *_lm("stop", _constant("success")),
+    *_lm("exception", _status),
+    Rule(("dspex", "lm", "exception"), LM_ERRORS, None, (("code", _code), *_BY_MODEL), _is_failure),
+    *_module("stop", _constant("success")),
+    *_module("exception", _status),
+    Rule(("dspex", "module", "exception"), MODULE_ERRORS, None, (("code", _code), *_BY_MODULE), _is_failure),
+    Rule(("dspex", "supervisor", "report"), SUPERVISOR_REPORTS, None, (("kind", "kind"), ("supervisor", _supervisor))),
+    Rule(("dspex", "supervisor", "report"), SUPERVISOR_RESTARTS, None, (("supervisor", _supervisor),), _is_restart),
+    Rule(("dspex", "supervisor", "start"), SUPERVISOR_STARTS, None, (("supervisor", _supervisor),)),
+    Rule(("dspex", "registry", "registered"), REGISTRY_REGISTERED, None, (("kind", "kind"),)),
+    Rule(("dspex", "registry", "unregistered"), REGISTRY_UNREGISTERED, None, (("kind", "kind"),)),
+    Rule(("dspex", "event_store", "appended"), EVENTS_APPENDED, "count"),
+    Rule(("dspex", "event_store", "lost"), EVENTS_LOST, "count"),
+    Rule(("dspex", "engine", "slow_handler"), SLOW_HANDLER, "seconds", (("actor", "actor"),)),
+    Rule(HANDLER_FAILURE, HANDLER_FAILURES),
+)
+"""Every event that dspex turns into metrics."""
+
+ENGINE_ACTORS: Final = Metric("dspex_engine_actors", "gauge", "Actors alive.", keep=True)
+ENGINE_TOTALS: Final[Mapping[str, Metric]] = {
+    field: _counter(f"dspex_engine_{field}_total", help)
+    for field, help in {
+        "dead_letters": "Messages that reached nobody.",
+        "unhandled": "Plain messages without a handler.",
+        "overloaded": "Messages refused because a mailbox was full.",
+        "late_replies": "Answers that came after the caller had given up.",
+        "slow_handlers": "Times a handler held the loop longer than allowed.",
+        "spawned": "Actors started.",
+        "ended": "Actors that ended.",
+        "crashed": "Actors that an exception ended.",
+        "poisoned": "Messages a plain Thespian actor failed on twice.",
+        "abandoned_threads": "Blocking handlers still running when their actor ended.",
+    }.items()
+}
+"""Totals that the engine keeps, by its word for them."""
+
+COLLECTOR_TOTALS: Final[Mapping[str, Metric]] = {
+    "dropped": _counter(
+        "dspex_telemetry_dropped_total", "Values dropped because the telemetry actor could not keep up."
+    ),
+    "malformed": _counter(
+        "dspex_telemetry_malformed_total", "Measurements of known events that were no usable number."
+    ),
+    "rejected": _counter("dspex_telemetry_rejected_total", "Values refused, of the wrong kind or with too many names."),
+}
+"""What the telemetry actor counts of its own losses."""
+
+
+def label_text(value: object) -> str:
+    """A label's value as text: short, and never a surprise whatever the metadata holds."""
+    if isinstance(value, str):
+        return value[:MAX_LABEL_LENGTH] or UNKNOWN
+    if value is None:
+        return UNKNOWN
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) and abs(value) < 2**63 else type(value).__name__
+
+
+def labels_of(rule: Rule, metadata: Metadata) -> Labels:
+    """The labels that a rule makes of an event."""
+    return tuple(
+        [
+            (name, label_text(metadata.get(source) if isinstance(source, str) else source(metadata)))
+            for name, source in rule.labels
+        ]
+    )
+
+
+def usable_number(kind: str, value: object) -> float | None:
+    """A measurement as a number this kind of metric can take, or None."""
+    if type(value) is float and 0.0 <= value < math.inf:
+        return value
+    if isinstance(value, Decimal):
+        value = float(value) if value.is_finite() else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    fits = abs(value) < 2**63 if isinstance(value, int) else math.isfinite(value)
+    return value if fits and (kind != "counter" or value >= 0) else None
+
+
+class Translator:
+    """Turns telemetry events into values for metrics, by a table.
+
+    Args:
+        rules: the table.
+    """
+
+    def __init__(self, rules: Iterable[Rule] = RULES) -> None:
+        self._by_event: dict[EventName, list[Rule]] = {}
+        self.malformed = 0
+        for rule in rules:
+            self._by_event.setdefault(rule.event, []).append(rule)
+
+    @property
+    def events(self) -> tuple[EventName, ...]:
+        """The events it knows."""
+        return tuple(self._by_event)
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """The metrics they feed, each once."""
+        return tuple(dict.fromkeys(rule.metric for rules in self._by_event.values() for rule in rules))
+
+    def translate(self, event: EventName, measurements: Mapping[str, Any], metadata: Metadata) -> list[Update]:
+        """What one event says; unknown measurements are left out, unusable ones counted in ``malformed``."""
+        updates: list[Update] = []
+        last: tuple[tuple[str, Source], ...] | None = None
+        labels: Labels = ()
+        for rule in self._by_event.get(event, ()):
+            if rule.when is not None and not rule.when(metadata):
+                continue
+            metric, number = rule.metric, 1.0
+            if rule.value is not None:
+                measured = measurements.get(rule.value)
+                if measured is None:
+                    continue
+                usable = usable_number(metric.kind, measured)
+                if usable is None:
+                    self.malformed += 1
+                    continue
+                number = usable
+            # Neighbours in the table mostly have the same labels, and those are what costs here.
+            if rule.labels != last:
+                last, labels = rule.labels, labels_of(rule, metadata)
+            updates.append(Update(metric.kind, metric.name, labels, number))
+        return updates

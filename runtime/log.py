@@ -1,0 +1,131 @@
+"""What the engine says: telemetry events, and log lines through structlog over ``logging``.
+
+The logger is wrapped here, locally: neither ``structlog`` nor ``logging`` is configured for the
+host program. Messages are named by their class only; their content may be private.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping, MutableMapping
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+
+from .reasons import Crash, describe
+from .scope import current_context
+
+if TYPE_CHECKING:
+    from .calls import Call
+    from .cell import Cell
+    from .dead_letters import DeadLetter
+    from .engine import Engine
+
+_ONE: Final[Mapping[str, int]] = {"count": 1}
+
+
+def add_trace(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: puts the trace, span and user of the running actor into the event."""
+    context = current_context()
+    if context is not None:
+        event.setdefault("trace_id", context.trace_id)
+        event.setdefault("span_id", context.span_id)
+        if context.user is not None:
+            event.setdefault("user", context.user)
+    return event
+
+
+def get_logger(name: str = "dspex") -> Any:
+    """A structlog logger over ``logging.getLogger(name)`` that carries the trace; configures nothing."""
+    return structlog.wrap_logger(
+        logging.getLogger(name),
+        processors=[add_trace, structlog.stdlib.render_to_log_kwargs],
+        wrapper_class=structlog.stdlib.BoundLogger,
+    )
+
+
+class EngineLog:
+    """Reports of one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._log = get_logger("dspex.engine")
+        self._telling = False
+
+    def slow_handler(self, cell: Cell, seconds: float) -> None:
+        """An actor held the loop for too long."""
+        self._engine.counters.slow_handlers += 1
+        self._tell("slow_handler", {"seconds": seconds}, {"actor": cell.label})
+        self._log.warning(
+            "a handler held the loop; let it await, or make its actor blocking",
+            actor=cell.label,
+            seconds=round(seconds, 3),
+        )
+
+    def late_reply(self, call: Call) -> None:
+        """A reply came after its caller had gone."""
+        self._engine.counters.late_replies += 1
+        self._tell("late_reply", _ONE, {"target": str(call.target), "message_type": type(call.message).__name__})
+
+    def late_output(self, cell: Cell) -> None:
+        """Code of an actor that has ended already still said something."""
+        self._engine.counters.late_output += 1
+        self._tell("late_output", _ONE, {"actor": cell.label})
+
+    def overloaded(self, cell: Cell, message: Any) -> None:
+        """A full mailbox refused a message."""
+        self._engine.counters.overloaded += 1
+        self._tell("overloaded", _ONE, {"actor": cell.label, "message_type": type(message).__name__})
+
+    def dead_letter(self, letter: DeadLetter) -> None:
+        """A message reached nobody."""
+        self._tell("dead_letter", _ONE, {"target": letter.target, "message_type": letter.message_type})
+
+    def unhandled(self, cell: Cell, message: Any) -> None:
+        """A plain message without a handler."""
+        self._engine.counters.unhandled += 1
+        kind = type(message).__name__
+        self._tell("unhandled", _ONE, {"actor": cell.label, "message_type": kind})
+        self._log.info("unhandled message", actor=cell.label, message_type=kind)
+
+    def crashed(self, cell: Cell, crash: Crash) -> None:
+        """An actor ends by an exception; if it has a supervisor, that one reports it."""
+        self._engine.counters.crashed += 1
+        self._tell("crashed", _ONE, {"actor": cell.label, "reason": crash})
+        tell = self._log.debug if cell.supervised else self._log.error
+        tell("an actor crashed", actor=cell.label, reason=describe(crash), exc_info=crash.error)
+
+    def creation_failed(self, parent: Cell, error: Exception) -> None:
+        """A plain actor's constructor failed."""
+        self._log.warning(
+            "an actor could not be created", parent=parent.label, error=f"{type(error).__name__}: {error}"
+        )
+
+    def callback_failed(self, function: Callable[..., Any], error: Exception) -> None:
+        """A function that the engine was asked to call failed."""
+        name = getattr(function, "__qualname__", repr(function))
+        self._log.error("a function called by the engine failed", function=name, exc_info=error)
+
+    def stop_overdue(self, running: Cell | None, seconds: float) -> None:
+        """The engine does not stop, because a handler holds its thread."""
+        actor = "nobody" if running is None else running.label
+        self._log.error("the engine did not stop in time; its thread is left behind", running=actor, seconds=seconds)
+
+    def resource_closed(self, task: asyncio.Task[Any], owner: str) -> None:
+        """An asynchronous close is over."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self.close_failed(owner, error)
+
+    def close_failed(self, owner: str, error: BaseException) -> None:
+        """Closing something an ended actor owned failed."""
+        self._log.warning("closing a resource failed", owner=owner, error=f"{type(error).__name__}: {error}")
+
+    def _tell(self, event: str, measurements: Mapping[str, Any], metadata: Mapping[str, Any]) -> None:
+        # A handler that causes such an event itself (a cast to nobody, say) must not be told of it for ever.
+        if not self._telling:
+            self._telling = True
+            try:
+                self._engine.telemetry.execute(("dspex", "engine", event), measurements, metadata)
+            finally:
+                self._telling = False

@@ -1,0 +1,52 @@
+"""Where the running code stands: in which actor, for which call, in which trace.
+
+Coroutines carry it in a context variable. Plain handlers do not pay for one: while such a handler
+runs, the engine's thread knows its actor.
+"""
+
+from __future__ import annotations
+
+import threading
+from contextvars import ContextVar
+from typing import TYPE_CHECKING
+
+from .address import known_engines
+from .context import Context
+
+if TYPE_CHECKING:
+    from .calls import Call
+    from .cell import Cell
+
+
+class Scope:
+    """What a handler's or a task's coroutine runs for.
+
+    Attributes:
+        cell: the actor.
+        call: the call being served, or None.
+        context: the trace context, or None while nobody asked for one.
+        in_handler: whether the actor's mailbox waits for this code (a task's code does not hold it up).
+    """
+
+    __slots__ = ("call", "cell", "context", "in_handler")
+
+    def __init__(self, cell: Cell, call: Call | None, context: Context | None, in_handler: bool) -> None:
+        self.cell = cell
+        self.call = call
+        self.context = context
+        self.in_handler = in_handler
+
+
+SCOPE: ContextVar[Scope | None] = ContextVar("dspex_scope", default=None)
+
+
+def current_context() -> Context | None:
+    """The trace context of the code that calls, for log processors and the like; None outside actors."""
+    scope = SCOPE.get()
+    if scope is not None:
+        return scope.context
+    thread = threading.get_ident()
+    for engine in known_engines():
+        if engine.thread_id == thread and engine.running is not None:
+            return engine.running.context
+    return None

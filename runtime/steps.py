@@ -1,0 +1,76 @@
+"""A coroutine of an actor, run step by step, so that a step that holds the event loop is noticed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Coroutine, Generator
+from typing import TYPE_CHECKING, Any
+
+from .outcomes import Exit
+from .reasons import Crash
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+Done = Callable[[Any, BaseException | None], None]
+
+
+class Steps(Coroutine[Any, Any, Any]):
+    """What a task of an actor runs: the actor's coroutine, watched at each step.
+
+    Args:
+        cell: the actor.
+        work: its coroutine.
+        done: told the result or the exception as soon as the coroutine is over, unless the actor has
+            ended by then; without it the task itself carries the outcome. A ``SystemExit`` becomes an
+            ``Exit`` of the actor: raised out of a task it would end the whole loop.
+    """
+
+    __slots__ = ("_cell", "_done", "_work")
+
+    def __init__(self, cell: Cell, work: Coroutine[Any, Any, Any], done: Done | None = None) -> None:
+        self._cell = cell
+        self._work = work
+        self._done = done
+
+    def send(self, value: Any, /) -> Any:
+        """Run until the next suspension."""
+        return self._step(self._work.send, value)
+
+    def throw(self, *exception: Any) -> Any:
+        """Raise an exception in the coroutine, and run until the next suspension."""
+        return self._step(self._work.throw, *exception)
+
+    def close(self) -> None:
+        """End the coroutine."""
+        self._work.close()
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        return self._work.__await__()
+
+    def _step(self, resume: Callable[..., Any], *args: Any) -> Any:
+        cell = self._cell
+        began = time.perf_counter()
+        try:
+            return resume(*args)
+        except StopIteration as end:
+            if self._done is None:
+                raise
+            result, failure = end.value, None
+        except BaseException as error:  # fault boundary: an actor's coroutine ends at most the actor (OTP GS-08)
+            cell.engine.reraise_interrupt(error)
+            if self._done is None or not cell.alive:
+                if isinstance(error, SystemExit):
+                    raise Exit(Crash(error)) from error
+                raise
+            result, failure = None, error
+        finally:
+            seconds = time.perf_counter() - began
+            if seconds > cell.engine.slow_handler:
+                cell.engine.log.slow_handler(cell, seconds)
+        if cell.alive:
+            self._done(result, failure)
+        raise StopIteration
+
+
+__all__ = ("Done", "Steps")

@@ -1,0 +1,83 @@
+"""Names whose actor ended: does somebody bring them back?
+
+The name of a supervised actor is ``restarting`` when it ends, as long as its parent lives. When a
+supervisor itself ends, the names below it are left to the nearest supervisor above that lives and
+has said that it *rebuilds* (``GenServer.rebuilds``): it starts the lost child again, with
+``spawn_link(..., replaces=address)``, or calls ``give_up(address)``. Names that the new child did not
+bring back, and names that nobody is left to bring back, become ``dead``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .address import LocalAddress
+from .cell import TERMINATING, Cell
+from .names import WAITING
+
+if TYPE_CHECKING:
+    from .names import NameTable
+
+
+def name_lost(names: NameTable, cell: Cell) -> None:
+    """A cell with a name has ended: write what becomes of the name."""
+    name = cell.name
+    entry = names.get(name) if name is not None else None
+    if name is None or entry is None or entry.address is not cell.address:
+        return
+    # A first start that failed is nobody's to repeat; a restart that failed is.
+    comes_back = entry.state in (*WAITING, "running") or (entry.state == "starting" and entry.restarts > 0)
+    if comes_back and _leave(cell, [name]):
+        names.set_state(name, entry.state if entry.state in WAITING else "restarting", cell.reason)
+    else:
+        names.set_state(name, "dead", cell.reason)
+
+
+def supervisor_lost(names: NameTable, cell: Cell) -> None:
+    """A cell has ended that names were left to: somebody above takes them over, or they are dead."""
+    estate, cell.estate = cell.estate, None
+    left = [name for group in (estate or {}).values() for name in group if _still_waits(names, name, below=cell)]
+    if left and not _leave(cell, left):
+        _bury(names, left)
+
+
+def settle(names: NameTable, heir: Cell, address: LocalAddress) -> None:
+    """The child with this address was started again, or never will be: what did not come back is dead."""
+    left = heir.estate.pop(address, []) if heir.estate is not None else []
+    _bury(names, [name for name in left if _still_waits(names, name, below=heir)])
+
+
+def returned(heir: Cell | None, address: LocalAddress | None) -> None:
+    """A name has a new actor: nobody owes it any more."""
+    if heir is not None and heir.estate is not None and address is not None:
+        heir.estate.pop(address, None)
+
+
+def _leave(ended: Cell, left: list[str]) -> bool:
+    """Leave names to the nearest supervisor above that lives; False if there is none."""
+    child, heir = ended, ended.parent
+    while heir is not None and child.supervised:
+        if heir.alive and heir.status != TERMINATING:
+            if child is not ended and not heir.rebuilds:
+                return False
+            if heir.estate is None:
+                heir.estate = {}
+            heir.estate.setdefault(child.address, []).extend(left)
+            return True
+        child, heir = heir, heir.parent
+    return False
+
+
+def _bury(names: NameTable, left: list[str]) -> None:
+    for name in left:
+        names.set_state(name, "dead")
+
+
+def _still_waits(names: NameTable, name: str, below: Cell) -> bool:
+    entry = names.get(name)
+    if entry is None or entry.state not in WAITING or entry.address is None:
+        return False
+    cell = entry.address.cell
+    while cell is not None and cell is not below:
+        cell = cell.parent
+    return cell is below

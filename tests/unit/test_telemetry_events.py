@@ -1,0 +1,235 @@
+"""Which telemetry events become which metrics, with which labels."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dspex.actors.metrics import LM_BUCKETS, Metric, Metrics, MetricsSnapshot, Update
+from dspex.actors.telemetry_events import RULES, Rule, Translator
+from dspex.runtime.errors import LMTimeout, MetricError
+from dspex.runtime.telemetry import HANDLER_FAILURE
+
+MODEL = {"provider": "local", "model": "m"}
+LM_STOP = ("dspex", "lm", "stop")
+LM_EXCEPTION = ("dspex", "lm", "exception")
+
+
+def counted(*events: tuple[tuple[str, ...], dict[str, Any], dict[str, Any]]) -> MetricsSnapshot:
+    """The metrics of some events."""
+    translator = Translator()
+    metrics = Metrics(translator.metrics)
+    for event, measurements, metadata in events:
+        for update in translator.translate(event, measurements, metadata):
+            metrics.record(update, 0.0)
+    return metrics.snapshot(now=0.0, time=0.0)
+
+
+def test_tokens_and_cost_add_up_by_provider_and_model() -> None:
+    """Tokens and cost are counters: requests add, and providers and models stay apart."""
+    usage = {"duration": 0.5, "attempts": 1, "input_tokens": 10, "output_tokens": 3, "cost": Decimal("0.25")}
+    seen = counted(
+        (LM_STOP, usage, MODEL),
+        (LM_STOP, usage | {"cached_tokens": 4}, MODEL),
+        (LM_STOP, usage, MODEL | {"model": "other"}),
+    )
+    assert seen.total("dspex_lm_tokens_total", kind="input", provider="local", model="m") == 20
+    assert seen.total("dspex_lm_tokens_total", kind="output", model="other") == 3
+    assert seen.total("dspex_lm_cost_usd_total", model="m") == 0.5
+    assert seen.total("dspex_lm_cached_input_tokens_total") == 4
+    assert seen.total("dspex_lm_requests_total", status="success") == 3
+    assert seen.total("dspex_lm_attempts_total") == 3
+
+
+def test_unknown_usage_is_not_zero() -> None:
+    """A provider that reports no usage makes no token or cost series; its request counts."""
+    seen = counted((LM_STOP, {"duration": 0.5, "input_tokens": None, "cost": None}, MODEL))
+    assert seen.select("dspex_lm_tokens_total") == ()
+    assert seen.select("dspex_lm_cost_usd_total") == ()
+    assert seen.total("dspex_lm_requests_total") == 1
+
+
+def test_request_times_go_into_buckets_for_models() -> None:
+    """Buckets reach from 0.1 to 120 seconds; failures are timed too."""
+    seen = counted(
+        (LM_STOP, {"duration": 0.05}, MODEL),
+        (LM_EXCEPTION, {"duration": 119.0}, MODEL | {"code": "lm_timeout"}),
+    )
+    value = seen.histogram("dspex_lm_request_seconds", provider="local")
+    assert value is not None
+    assert value.bounds == LM_BUCKETS
+    assert (value.bounds[0], value.bounds[-1]) == (0.1, 120.0)
+    assert (value.counts[0], value.counts[-2], value.count) == (1, 1, 2)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "status", "code"),
+    [
+        ({"code": "lm_timeout"}, "error", "lm_timeout"),
+        ({"kind": "error", "reason": LMTimeout("late")}, "error", "lm_timeout"),
+        ({"kind": "error", "reason": ZeroDivisionError("x")}, "error", "ZeroDivisionError"),
+        ({"kind": "error"}, "error", "unknown"),
+        ({"kind": "cancelled", "reason": None}, "cancelled", None),
+        ({"kind": "exit", "code": "cancelled"}, "cancelled", None),
+    ],
+)
+@pytest.mark.parametrize(
+    ("kind", "requests", "errors"),
+    [
+        ("lm", "dspex_lm_requests_total", "dspex_lm_errors_total"),
+        ("module", "dspex_module_executions_total", "dspex_module_errors_total"),
+    ],
+)
+def test_errors_are_counted_as_errors(
+    metadata: dict[str, Any], status: str, code: str | None, kind: str, requests: str, errors: str
+) -> None:
+    """A failure is an error with its stable code; who gave up is neither success nor error."""
+    seen = counted((("dspex", kind, "exception"), {"duration": 1.0}, metadata))
+    assert [dict(one.labels)["status"] for one in seen.select(requests)] == [status]
+    assert [dict(one.labels)["code"] for one in seen.select(errors)] == ([code] if code else [])
+
+
+def test_modules_are_counted_and_timed_by_their_name_only() -> None:
+    """A module's signature or inputs never become a label."""
+    metadata = {"module": "module/qa", "signature": "question -> answer", "inputs": {"question": "?"}}
+    seen = counted((("dspex", "module", "stop"), {"duration": 2.0}, metadata))
+    assert seen.total("dspex_module_executions_total", module="module/qa", status="success") == 1
+    labels = {name for family in seen.families for one in family.series for name, _ in one.labels}
+    assert labels == {"module", "status"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "restart", "restarts"),
+    [
+        ("child_terminated", "permanent", 1),
+        ("child_terminated", "transient", 1),
+        ("child_terminated", "temporary", 0),
+        ("start_error", "permanent", 0),
+        ("shutdown", "permanent", 0),
+    ],
+)
+def test_supervisor_reports_and_restarts(kind: str, restart: str, restarts: int) -> None:
+    """Reports count by kind; a restart is the reported end of a child that is to run."""
+    metadata = {"kind": kind, "supervisor": "pool/modules", "child": SimpleNamespace(restart=restart)}
+    seen = counted((("dspex", "supervisor", "report"), {"count": 1}, metadata))
+    assert seen.total("dspex_supervisor_reports_total", kind=kind, supervisor="pool/modules") == 1
+    assert seen.total("dspex_supervisor_restarts_total", supervisor="pool/modules") == restarts
+
+
+def test_a_nameless_supervisor_counts_by_its_class() -> None:
+    """An address is new at every restart and would make series without end."""
+    metadata = {"kind": "progress", "supervisor": "Supervisor<dspex1.42>"}
+    seen = counted((("dspex", "supervisor", "start"), {"count": 1}, metadata))
+    assert seen.total("dspex_supervisor_starts_total", supervisor="Supervisor") == 1
+
+
+def test_appended_events_are_counted_not_calls() -> None:
+    """A batch of 500 is 500 events, kept or lost."""
+    appended, lost = ("dspex", "event_store", "appended"), ("dspex", "event_store", "lost")
+    seen = counted((appended, {"count": 500}, {}), (appended, {"count": 1}, {}), (lost, {"count": 20}, {}))
+    assert seen.total("dspex_event_store_appended_total") == 501
+    assert seen.total("dspex_event_store_lost_total") == 20
+
+
+def test_names_slow_handlers_and_failed_handlers_are_counted() -> None:
+    """The remaining rows of the table."""
+    seen = counted(
+        (("dspex", "registry", "registered"), {"count": 1}, {"name": "module/qa", "kind": "module"}),
+        (("dspex", "registry", "unregistered"), {"count": 1}, {"name": "x", "kind": None}),
+        (("dspex", "engine", "slow_handler"), {"seconds": 0.2}, {"actor": "module/qa"}),
+        (HANDLER_FAILURE, {}, {"handler_id": "x"}),
+    )
+    assert seen.total("dspex_registry_registered_total", kind="module") == 1
+    assert seen.total("dspex_registry_unregistered_total", kind="unknown") == 1
+    assert seen.histogram("dspex_engine_slow_handler_seconds", actor="module/qa") is not None
+    assert seen.total("dspex_telemetry_handler_failures_total") == 1
+
+
+def test_every_metric_is_described_and_named_as_prometheus_wants() -> None:
+    """Counters end in _total, timings in _seconds; each has a help text and says one thing only."""
+    metrics = Translator().metrics
+    assert len({metric.name for metric in metrics}) == len(metrics)
+    for metric in metrics:
+        assert metric.help.endswith(".")
+        assert metric.keep
+        assert metric.name.startswith("dspex_")
+        assert metric.name.endswith({"counter": "_total", "histogram": "_seconds"}[metric.kind])
+
+
+def test_what_is_no_number_is_counted_as_malformed() -> None:
+    """A wrong measurement loses itself, not the event's other values, and is noticed."""
+    translator = Translator()
+    updates = translator.translate(LM_STOP, {"duration": "fast", "input_tokens": -1, "output_tokens": 5}, MODEL)
+    assert [update.name for update in updates] == ["dspex_lm_requests_total", "dspex_lm_tokens_total"]
+    assert translator.malformed == 2
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("x" * 300, "x" * 256),
+        ("", "unknown"),
+        (None, "unknown"),
+        (True, "true"),
+        (7, "7"),
+        (1.5, "float"),
+        ([], "list"),
+    ],
+)
+def test_a_label_is_always_a_short_text(value: Any, text: str) -> None:
+    """Long texts are cut, and what is no text, whole number or truth value shows as its class."""
+    seen = counted((("dspex", "engine", "slow_handler"), {"seconds": 0.2}, {"actor": value}))
+    assert [dict(one.labels) for one in seen.select("dspex_engine_slow_handler_seconds")] == [{"actor": text}]
+
+
+def test_an_unknown_event_says_nothing() -> None:
+    """Only exact names are in the table."""
+    assert Translator().translate(("dspex", "lm"), {"duration": 1}, {}) == []
+
+
+def test_rules_may_be_ones_own() -> None:
+    """A rule's labels are sorted for it; a malformed label is refused when the rule is made."""
+    metric = Metric("app_total", "counter")
+    rule = Rule(("app", "stop"), metric, "rows", (("b", "y"), ("a", "x")))
+    updates = Translator((rule,)).translate(("app", "stop"), {"rows": 7}, {"x": 1, "y": True})
+    assert updates == [Update("counter", "app_total", (("a", "1"), ("b", "true")), 7)]
+    with pytest.raises(MetricError, match="label name"):
+        Rule(("app", "stop"), metric, None, (("a-b", "x"),))
+
+
+anything: st.SearchStrategy[Any] = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.floats(),
+    st.decimals(),
+    st.text(max_size=400),
+    st.binary(max_size=4),
+    st.builds(object),
+    st.lists(st.integers(), max_size=2),
+    st.builds(ValueError),
+)
+WORDS = ("provider", "model", "code", "kind", "reason", "supervisor", "child", "module", "actor", "status")
+MEASURED = ("duration", "attempts", "input_tokens", "output_tokens", "cached_tokens", "cost", "count", "seconds")
+
+
+@given(
+    st.sampled_from([rule.event for rule in RULES]),
+    st.dictionaries(st.sampled_from(MEASURED), anything),
+    st.dictionaries(st.sampled_from(WORDS), anything),
+)
+def test_no_event_can_harm_who_executes_it(
+    event: tuple[str, ...], measurements: dict[str, Any], metadata: dict[str, Any]
+) -> None:
+    """Whatever an event carries, translating it does not raise, and metrics take every value that comes out."""
+    translator = Translator()
+    metrics = Metrics(translator.metrics)
+    for update in translator.translate(event, measurements, metadata):
+        metrics.record(update, 0.0)
+        assert all(len(text) <= 256 for _, text in update.labels)
+    metrics.snapshot(now=0.0, time=0.0).to_dict()
