@@ -217,6 +217,10 @@ class Cell(ThespianRef):
             self.scheduled = True
             self.engine.schedule(self)
 
+    def take_now(self, call: Call) -> bool:
+        """Handle a call while nothing else waits; False if it must go through the mailbox."""
+        return False
+
     def take_exit(self, address: LocalAddress) -> tuple[bool, Reason]:
         """Remove a queued exit signal of ``address``; whether there was one, and its reason."""
         box = self.mailbox
@@ -369,7 +373,8 @@ class Cell(ThespianRef):
         finish: Callable[[asyncio.Task[Any]], None],
     ) -> asyncio.Task[Any]:
         """Run a coroutine as a task of this actor; ``finish(task)`` is told of its end while the actor lives."""
-        task = self.engine.create_task(Steps(self, work), Scope(self, call, context, in_handler=False))
+        place = self.engine.context_of(Scope(self, call, context, in_handler=False))
+        task = self.engine.create_task(Steps(self, work), place)
         if self.tasks is None:
             self.tasks = {}
         self.tasks[task] = finish

@@ -199,12 +199,17 @@ class Engine:
         """A number not used before in this engine."""
         return next(self._numbers)
 
-    def create_task(self, work: Coroutine[Any, Any, Any], scope: Scope | None = None) -> asyncio.Task[Any]:
-        """A task on the engine's loop, with ``scope`` as its place."""
+    def context_of(self, scope: Scope) -> contextvars.Context:
+        """A context of nobody's, in which code stands at ``scope``."""
         context = self._base_context.copy()
-        if scope is not None:
-            context.run(SCOPE.set, scope)
-        task = self.loop.create_task(work, context=context)
+        context.run(SCOPE.set, scope)
+        return context
+
+    def create_task(
+        self, work: Coroutine[Any, Any, Any], context: contextvars.Context | None = None
+    ) -> asyncio.Task[Any]:
+        """A task on the engine's loop, in a context of :meth:`context_of`, or at no actor's place."""
+        task = self.loop.create_task(work, context=context or self._base_context.copy())
         self._tasks[task] = None
         task.add_done_callback(self._forget_task, context=self._base_context)
         return task

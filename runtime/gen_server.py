@@ -45,6 +45,8 @@ class GenServer(Process):
     Class attributes:
         trap_exit: whether exit signals come as messages and ``terminate`` runs on the parent's (OTP GS-09).
         blocking: handlers run on a daemon thread; for code that blocks.
+        eager: the first step of a coroutine is taken without a task (for supervisors: their coroutines
+            mostly end without waiting); such code must not ask asyncio for its task or a time-out.
         mailbox_limit: messages that may wait; -1 takes the engine's (10,000), None is no limit.
         rebuilds: for supervisors: a child that ends is started again with ``spawn_link(replaces=...)`` or
             given up with ``give_up``, so that names below it may stay ``restarting`` in between.
@@ -52,6 +54,7 @@ class GenServer(Process):
 
     trap_exit: ClassVar[bool] = False
     blocking: ClassVar[bool] = False
+    eager: ClassVar[bool] = False
     mailbox_limit: ClassVar[int | None] = -1
     rebuilds: ClassVar[bool] = False
 
@@ -139,7 +142,8 @@ class GenServer(Process):
         engine = cell.engine
         if tag is None:
             tag = engine.next_number()
-        pending = RequestedCall(engine, target, message, timeout, cell.call, None, context_of(cell), cell)
+        context = cell.context if cell.tasks is None else context_of(cell)
+        pending = RequestedCall(engine, target, message, timeout, cell.call, None, context, cell)
         pending.tag = tag
         if not cell.guards or cell.may_act(self._place, pending, fail_fast):
             self._place(pending, fail_fast)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from thespian.actors import ActorAddress
 
@@ -39,8 +39,7 @@ class ExitSignal:
     reason: Reason
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The answer to a ``request``: a value, or the error that a ``call`` would have raised."""
 
     tag: Any

@@ -9,7 +9,7 @@ from typing import Any
 from thespian.actors import ActorAddress
 
 from .errors import AlreadyRegistered, NoProcess
-from .gen_server import CALL_TIMEOUT, GenServer, Stop, Target
+from .gen_server import CALL_TIMEOUT, GenServer, Stop
 from .registry_messages import (
     CountEntries,
     CountMatch,
@@ -32,6 +32,7 @@ from .registry_messages import (
     WhereIs,
 )
 
+Target = str | ActorAddress
 Entries = list[tuple[ActorAddress, Any]]
 
 

@@ -15,9 +15,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
-from .calls import Call
+from .address import LocalAddress
+from .calls import MAX_DEPTH, Call
 from .cell import MAX_BATCH, OPEN, SUSPENDED, Cell
-from .scope import SCOPE
 
 if TYPE_CHECKING:
     from .routing import Router
@@ -80,18 +80,39 @@ class Scheduler:
         self._hand_over = True
 
     def place_inline(self, call: Call, namespace: str, fail_fast: bool) -> None:
-        """Place a call of a coroutine, and serve the queue on the spot if that is allowed now."""
+        """Place a call of a coroutine, and have it answered on the spot if that is allowed now."""
         if self._draining or self._credit <= 0:
             self.router.place(call, namespace, fail_fast)
             return
         self._credit -= 1
         self._draining = True
-        token = SCOPE.set(None)
+        cell = call.target.cell if type(call.target) is LocalAddress else None
+        if cell is not None and not cell.scheduled and cell.status == OPEN and call.depth <= MAX_DEPTH:
+            # Idle: nothing waits before the call, and who is idle does not wait for its maker either.
+            if self._answered_now(cell, call):
+                return
         try:
             self.router.place(call, namespace, fail_fast)
         finally:
             self._drain(MAX_BATCH)
-            SCOPE.reset(token)
+
+    def _answered_now(self, cell: Cell, call: Call) -> bool:
+        clock = time.perf_counter
+        began = clock()
+        cell.scheduled, self.running = True, cell
+        try:
+            if not cell.take_now(call):
+                cell.scheduled = False
+                return False
+        finally:
+            self.running = None
+        self._rest(cell)
+        if (took := clock() - began) > LONG_BATCH:
+            self._took_long(cell, took)
+        if call.deadline is not None and not call.settled:
+            self._unarmed.append(call)
+        self._over()
+        return True
 
     def run_posted(self, work: Callable[[], None]) -> None:
         """Do what another thread asked for, and serve the queue at once: the asker waits."""
@@ -134,13 +155,7 @@ class Scheduler:
                 try:
                     cell.run(cell.batch)
                 finally:
-                    if cell.status == OPEN:
-                        if cell.mailbox:
-                            ready.append(cell)
-                        else:
-                            cell.scheduled = False
-                    elif cell.status == SUSPENDED:
-                        cell.scheduled = False
+                    self._rest(cell)
                 budget -= cell.handled - before or 1
                 now = clock()
                 if now - began > LONG_BATCH:
@@ -150,12 +165,26 @@ class Scheduler:
                 if self._hand_over:
                     break
         finally:
-            self.running = None
-            self._draining = False
-            if self._unarmed:
-                self._arm()
-            if ready and not self._woken:
-                self._wake()
+            self._over()
+
+    def _rest(self, cell: Cell) -> None:
+        """The cell has had its turn."""
+        if cell.status == OPEN:
+            if cell.mailbox:
+                self._ready.append(cell)
+            else:
+                cell.scheduled = False
+        elif cell.status == SUSPENDED:
+            cell.scheduled = False
+
+    def _over(self) -> None:
+        """The queue has been served for now."""
+        self.running = None
+        self._draining = False
+        if self._unarmed:
+            self._arm()
+        if self._ready and not self._woken:
+            self._wake()
 
     def _took_long(self, cell: Cell, seconds: float) -> None:
         cell.batch = 1

@@ -42,11 +42,11 @@ SCOPE: ContextVar[Scope | None] = ContextVar("dspex_scope", default=None)
 
 def current_context() -> Context | None:
     """The trace context of the code that calls, for log processors and the like; None outside actors."""
-    scope = SCOPE.get()
-    if scope is not None:
-        return scope.context
+    # A plain handler that answers a coroutine's call on the spot runs in that coroutine's context: the
+    # engine knows better who runs.
     thread = threading.get_ident()
     for engine in known_engines():
         if engine.thread_id == thread and engine.running is not None:
             return engine.running.context
-    return None
+    scope = SCOPE.get()
+    return scope.context if scope is not None else None

@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 class ServerCell(Cell):
     """A cell whose actor is a GenServer."""
 
-    __slots__ = ("_doom", "_on_started", "calls", "casts", "infos")
+    __slots__ = ("_doom", "_on_started", "calls", "casts", "eager", "infos")
 
     instance: GenServer
 
@@ -55,6 +55,7 @@ class ServerCell(Cell):
         self.trap_exit = cls.trap_exit
         self.rebuilds = cls.rebuilds
         self.offloop = cls.blocking
+        self.eager = cls.eager
         self.guards = int(cls.blocking)
         self.calls = cls.dspex_calls
         self.casts = cls.dspex_casts
@@ -187,6 +188,27 @@ class ServerCell(Cell):
             if self.status != OPEN:
                 return
 
+    def take_now(self, call: Call) -> bool:
+        """Handle a call while nothing else waits, without a trip through the mailbox; plain handlers only."""
+        handler = self.calls[type(call.message)]
+        if handler is None or handler.is_async or self.offloop:
+            return False
+        self.handled += 1
+        call.to = self
+        self.call, self.context = call, call.context
+        try:
+            result = handler.function(self.instance, call.message)
+        except BaseException as error:  # fault boundary: let it crash (OTP GS-08)
+            self.engine.reraise_interrupt(error)
+            self.stop(exit_reason(error))
+            return True
+        if isinstance(result, Outcome):
+            self._after(result)
+        elif self.call is call:
+            self.call = None
+            call.complete(result)
+        return True
+
     def _hand_off(self, handler: Handler, message: Any) -> None:
         actor = self.instance
         if handler.is_async:
@@ -304,10 +326,13 @@ class ServerCell(Cell):
     # -- coroutines and threads ------------------------------------------------------------------
 
     def _run_coroutine(self, work: Coroutine[Any, Any, Any], done: Done) -> None:
+        engine, steps = self.engine, Steps(self, work, done)
+        context = engine.context_of(Scope(self, self.call, self.context, in_handler=True))
+        if self.eager and steps.begin(context):
+            return
         if self.status == OPEN:
             self.status = BUSY
-        scope = Scope(self, self.call, self.context, in_handler=True)
-        self.run_task = self.engine.create_task(Steps(self, work, done), scope)
+        self.run_task = engine.create_task(steps, context)
 
     def _run_offloop(self, work: Callable[[], Any], done: Done) -> None:
         if self.status == OPEN:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import time
 from collections.abc import Callable, Coroutine, Generator
 from typing import TYPE_CHECKING, Any
@@ -26,19 +27,40 @@ class Steps(Coroutine[Any, Any, Any]):
             ``Exit`` of the actor: raised out of a task it would end the whole loop.
     """
 
-    __slots__ = ("_cell", "_done", "_work")
+    __slots__ = ("_cell", "_done", "_taken", "_work")
 
     def __init__(self, cell: Cell, work: Coroutine[Any, Any, Any], done: Done | None = None) -> None:
         self._cell = cell
         self._work = work
         self._done = done
+        self._taken: Any = None
+
+    def begin(self, context: contextvars.Context) -> bool:
+        """Take the first step now, without a task; whether that was all.
+
+        For coroutines that mostly end without waiting, and do not ask which task they run in. One that
+        waits is given to a task next, which finds the first step taken.
+        """
+        try:
+            self._taken = context.run(self.send, None)
+        except StopIteration:
+            return True
+        except BaseException:  # fault boundary: the actor ended in this very step, nobody wants the outcome
+            if self._cell.alive:
+                raise
+            return True
+        return False
 
     def send(self, value: Any, /) -> Any:
         """Run until the next suspension."""
+        if self._taken is not None:
+            taken, self._taken = self._taken, None
+            return taken
         return self._step(self._work.send, value)
 
     def throw(self, *exception: Any) -> Any:
         """Raise an exception in the coroutine, and run until the next suspension."""
+        self._taken = None
         return self._step(self._work.throw, *exception)
 
     def close(self) -> None:

@@ -37,6 +37,7 @@ class SupervisorBase(GenServer):
     """Base of the supervisors: traps exits, is never refused a message (OTP SUP-15)."""
 
     trap_exit = True
+    eager = True
     mailbox_limit = None
     wraps_start_errors: ClassVar[bool] = True
     """Whether a start function that raised fails with ``("EXIT", reason)`` (Erlang) or the bare reason (Elixir)."""
