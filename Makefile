@@ -54,7 +54,7 @@ bench: $(STAMP) ## the benchmarks
 	@$(BIN)/python -m benchmarks
 
 thespian-suite: $(STAMP) ## Thespian's own suite against our system base
-	@$(PYTEST) -q -m thespian tests/thespian
+	@$(BIN)/python -m tests.thespian_suite
 
 conformance: $(STAMP) ## traces of a real OTP, and one suite for each port
 	@$(PYTEST) -q tests/conformance

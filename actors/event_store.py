@@ -357,7 +357,8 @@ class EventStore(GenServer):
         self._subscriptions.pop(msg.ref, None)
 
     def _notify(self, stored: Iterable[_Outcome]) -> None:
-        if not self._subscriptions:
+        # The journal may answer after this actor's end, when it has nobody left to tell.
+        if not self._subscriptions or not self.system.alive(self.myAddress):
             return
         pairs = [pair for outcome in stored for pair in zip(outcome.future.result(), outcome.events, strict=True)]
         # As they stand in the log: the fields that a query is about are those of the line.

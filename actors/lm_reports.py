@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any
 
 from ..runtime.errors import Error
 from ..runtime.gen_server import GenServer
-from .event_store import Append
+from .event_outbox import EventOutbox
 from .events import Event, LmError, LmRequest, LmResponse, stamp
 from .json_values import json_text
 from .lm import LMRequest, LMResponse, Message, estimate_tokens, message_dict, prompt_hash
-
-EVENTS: Final = "core/events"
 
 
 class LmReports:
@@ -27,6 +25,7 @@ class LmReports:
     def __init__(self, actor: GenServer, provider: str) -> None:
         self._actor = actor
         self._provider = provider
+        self._outbox = EventOutbox(actor.system)
 
     def began(self, request: LMRequest, model: str | None, *, capture_prompts: bool) -> str:
         """A request is about to be sent; the id of its ``lm_request`` event."""
@@ -86,7 +85,7 @@ class LmReports:
         self._execute("exception", model, {"duration": duration, "attempts": attempts}, said)
 
     def _emit(self, event: Event) -> Event:
-        self._actor.cast(EVENTS, Append((event,)))
+        self._outbox.emit(event)
         return event
 
     def _execute(self, what: str, model: str | None, measured: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

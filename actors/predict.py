@@ -23,7 +23,7 @@ from ..runtime.errors import (
 )
 from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
 from .config_messages import ConfigChanged, GetModuleSettings, SubscribeSettings
-from .event_store import Append
+from .event_outbox import EventOutbox
 from .events import ModuleExecution, stamp
 from .lm import LMResponse
 from .module_messages import Health, Keep, ModuleInfo, ModuleStatus, Predict, PredictOptions, UpdateModule
@@ -34,7 +34,6 @@ from .registry import announce
 from .signature_values import KEPT, check_inputs, shorten
 
 KIND: Final = "predict"
-EVENTS: Final = "core/events"
 CONFIG: Final = "core/config"
 _ANNOUNCE_EVERY: Final = 0.25
 _READ_AGAIN: Final = 1.0
@@ -81,6 +80,7 @@ class PredictModule(GenServer):
         """Check everything now, so that a mistake is a failed start."""
         self._id = module or (self.name or KIND).rpartition("/")[2]
         self._tally = _Tally()
+        self._outbox = EventOutbox(self.system)
         self._started = self.clock.monotonic()
         if settings:
             plan = ModulePlan.of(settings)
@@ -265,7 +265,7 @@ class PredictModule(GenServer):
             success=code is None,
             error_code=code,
         )
-        self.cast(EVENTS, Append((event,)))
+        self._outbox.emit(event)
         if not tally.announcing and self.name is not None:
             # Counters change with each call; the registry hears of them a few times a second at most.
             tally.announcing = True
@@ -288,6 +288,7 @@ class PredictModule(GenServer):
                 "provider": plan.provider,
                 "model": plan.options.model,
                 "adapter": plan.adapter.name,
+                "timeout": plan.options.timeout,
                 "status": self._status,
                 "executions": tally.executions,
                 "failures": tally.failures,

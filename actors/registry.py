@@ -29,7 +29,7 @@ from ..runtime.names import Change, NameEntry
 from ..runtime.registry_query import name_matcher
 from ..runtime.registry_terms import check_iterable
 from ..runtime.registry_waiters import Waiters, WaitOver, check_seconds
-from .event_store import Append
+from .event_outbox import EventOutbox
 from .events import Event, Registered, Unregistered, stamp
 from .registry_health import check_health
 from .registry_index import RegistryIndex
@@ -58,8 +58,7 @@ from .registry_search import check_text, find, local_name
 
 T = TypeVar("T")
 NAME: Final = "core/registry"
-EVENTS: Final = "core/events"
-ACCOUNTED: Final = "accounted_until"
+_ACCOUNTED: Final = "accounted_until"
 """Key of the registry's own metadata: up to when it told of changes; its successor goes on from there."""
 
 _NO_TRACE: Final[Mapping[str, None]] = {"trace_id": None, "span_id": None, "parent_id": None, "user": None}
@@ -106,10 +105,11 @@ class RegistryActor(GenServer):
         self._waiters = Waiters(self)
         self._watchers: dict[ActorAddress, _Watcher] = {}
         self._events: list[Event] = []
+        self._outbox = EventOutbox(self.system)
         self._refused = 0
         unsubscribe = self._names.subscribe(self._note)
         self.own(lambda: self._leave(unsubscribe))
-        accounted = self._names.metadata(self.name or "").get(ACCOUNTED, -math.inf)
+        accounted = self._names.metadata(self.name or "").get(_ACCOUNTED, -math.inf)
         for entry in self._names.entries():
             self._index.put(entry)
             if entry.since >= accounted:
@@ -128,14 +128,14 @@ class RegistryActor(GenServer):
         unsubscribe()
         if self.name is not None:
             untold = (entry.since for entry, change in self._changes if change != "metadata")
-            self._names.set_metadata(self.name, {ACCOUNTED: min(untold, default=self.system.now())})
+            self._names.set_metadata(self.name, {_ACCOUNTED: min(untold, default=self.system.now())})
 
     # -- the table's changes -----------------------------------------------------------------------
 
     def _note(self, entry: NameEntry, change: Change) -> None:
         if change == "dropped":
             self._index.remove(entry.name)
-        else:
+        elif change != "state":  # nothing the index knows of
             self._index.put(entry)
         self._tell_soon(entry, change)
 
@@ -157,8 +157,8 @@ class RegistryActor(GenServer):
         for _ in range(min(count, len(self._changes))):
             self._apply(*self._changes.popleft())
         if self._events:
-            events, self._events = tuple(self._events), []
-            self.cast(EVENTS, Append(events))
+            events, self._events = self._events, []
+            self._outbox.emit(*events)
 
     def _apply(self, entry: NameEntry, change: Change) -> None:
         now = self._names.get(entry.name)

@@ -144,21 +144,32 @@ def parse_value(field: Field, text: str, where: str) -> Any:
         return text
     fenced = _FENCE.match(text)
     bare = fenced[1].strip() if fenced else text
-    check = validator(kind)
-    problem: Exception
     try:
-        return check.validate_json(bare)
-    except (ValidationError, UnicodeError) as error:
-        problem = error
-    try:
-        # Not JSON, or JSON of another type: the words themselves (yes, positive, 2026-11-22).
-        return check.validate_python(bare)
+        return _read(kind, bare)
     except ValidationError as error:
-        problem = error if _is_scalar(kind) else problem
+        problem = error
     expected, got = str(field.type), shorten(repr(text))
     raise ParseError(
         f"expected {expected}, got {got}, at {where}{_why(problem)}", field=field.name, expected=expected, got=got
     )
+
+
+def _read(kind: FieldType, text: str) -> Any:
+    check = validator(kind)
+    if kind.name in _AS_TEXT:
+        try:
+            # Before JSON, whose numbers are floats: a decimal keeps its digits.
+            return check.validate_python(text)
+        except ValidationError:
+            return check.validate_json(text)  # in quotes, then
+    try:
+        return check.validate_json(text)
+    except ValidationError as error:
+        try:
+            # Not JSON, or JSON of another type: the words themselves (yes, positive).
+            return check.validate_python(text)
+        except ValidationError as other:
+            raise (other if _is_scalar(kind) else error) from None
 
 
 def _is_scalar(kind: FieldType) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final
 
 from .context import Context
-from .errors import CallCancelled, CallTimeout, RemoteError
+from .errors import CallCancelled, CallTimeout, Error, RemoteError
 from .messages import Reply
 from .timers import Timer
 
@@ -59,6 +59,8 @@ class Call:
         "value",
         "waiter",
     )
+
+    waiter: Any
 
     def __init__(
         self,
@@ -109,8 +111,12 @@ class Call:
         self.deliver()
 
     def fail(self, error: Exception) -> None:
-        """Answer with an error, which is raised at the caller."""
+        """Answer with an error, which is raised at the caller; one of ours is told the call's trace."""
         if not self.settled:
+            facts = vars(error).get("facts") if isinstance(error, Error) else None
+            if facts is not None and self.context is not None:
+                # With it whoever is told finds the events of what failed.
+                facts["correlation_id"] = self.context.trace_id
             self._settle_with(error)
             self.deliver()
 
@@ -125,9 +131,10 @@ class Call:
         if self.settled:
             return
         state = self.engine.router.state_of(self)
+        kind = type(self.message).__name__
         self.fail(
             CallTimeout(
-                f"no reply from {self.target!s} to {type(self.message).__name__} within {self.within}; the target is {state}",
+                f"no reply from {self.target!s} to {kind} within {self.within}; the target is {state}",
                 target=str(self.target),
                 timeout=self.timeout,
                 state=state,
@@ -192,14 +199,16 @@ class AwaitedCall(Call):
 
     def deliver(self) -> None:
         """Wake the coroutine."""
-        if self.waiter is not None and not self.waiter.done():
-            self.waiter.set_result(None)
+        waiting: asyncio.Future[None] | None = self.waiter
+        if waiting is not None and not waiting.done():
+            waiting.set_result(None)
 
     def __await__(self) -> Generator[Any, None, Any]:
         if not self.settled:
-            self.waiter = self.engine.loop.create_future()
+            waiting: asyncio.Future[None] = self.engine.loop.create_future()
+            self.waiter = waiting
             try:
-                yield from self.waiter
+                yield from waiting
             except asyncio.CancelledError:
                 self.abandon()
                 raise

@@ -221,7 +221,7 @@ class Cell(ThespianRef):
         """Handle a call while nothing else waits; False if it must go through the mailbox."""
         return False
 
-    def take_exit(self, address: LocalAddress) -> tuple[bool, Reason]:
+    def take_exit(self, address: ActorAddress) -> tuple[bool, Reason]:
         """Remove a queued exit signal of ``address``; whether there was one, and its reason."""
         box = self.mailbox
         for place, item in enumerate(box or ()):

@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Executor, Future
 from typing import Any, Final, TypeVar
 
-from thespian.actors import Actor, ActorExitRequest
+from thespian.actors import Actor, ActorAddress, ActorExitRequest
 
 from . import succession
 from .address import LocalAddress, know_engine
@@ -289,7 +289,7 @@ class Engine:
         return await self._spawner.spawn(cls, args, kwargs or {}, **options)
 
     @property
-    def create_actor(self) -> Callable[..., Any]:
+    def create_actor(self) -> Callable[..., ActorAddress]:
         """Thespian's createActor; see :meth:`.spawning.Spawner.create`."""
         return self._spawner.create
 

@@ -64,12 +64,7 @@ class GenServer(Process):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        limit: object = cls.mailbox_limit
-        if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < -1 or limit == 0):
-            raise DefinitionError(
-                f"{cls.__qualname__}.mailbox_limit: expected messages from 1, -1 or None, got {limit!r}",
-                actor=cls.__qualname__,
-            )
+        check_limit(f"{cls.__qualname__}.mailbox_limit", cls.mailbox_limit)
         tables = build_tables(cls)
         cls.dspex_calls, cls.dspex_casts, cls.dspex_infos = tables["call"], tables["cast"], tables["info"]
 
@@ -121,7 +116,7 @@ class GenServer(Process):
             raise CallCancelled(f"{cell.label} has ended ({describe(cell.reason)}) and calls nobody any more")
         holder = cell if scope.in_handler else None
         pending = AwaitedCall(engine, target, message, timeout, scope.call, holder, scope.context)
-        engine.scheduler.place_inline(pending, cell.namespace, fail_fast)
+        engine.scheduler.place_inline(pending, cell, fail_fast)
         return pending
 
     def request(
@@ -245,6 +240,16 @@ class GenServer(Process):
         return NoReply()
 
 
+def check_limit(where: str, limit: object) -> None:
+    """Refuse what is no mailbox limit.
+
+    Raises:
+        DefinitionError: neither a number from 1, nor -1, nor None.
+    """
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < -1 or limit == 0):
+        raise DefinitionError(f"{where}: expected messages from 1, or -1, or None, got {limit!r}")
+
+
 def _end_service(cell: Cell, served: Call, task: asyncio.Task[Any]) -> None:
     """The end of a task that :meth:`GenServer.serve` started."""
     if task.cancelled():
@@ -275,6 +280,7 @@ __all__ = (
     "StartFailed",
     "Started",
     "Stop",
+    "Target",
     "call",
     "cast",
     "info",

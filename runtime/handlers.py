@@ -59,9 +59,9 @@ class HandlerTable(dict[type, Handler | None]):
     """Message class to handler. A subclass of a handled class is found once, then remembered."""
 
     def __missing__(self, message_type: type) -> Handler | None:
-        found = None
+        found: Handler | None = None
         if not issubclass(message_type, FOR_THE_ENGINE):  # not even for a handler of ``object``
-            found = next((dict.get(self, base) for base in message_type.__mro__[1:] if dict.get(self, base)), None)
+            found = next((handler for base in message_type.__mro__[1:] if (handler := self.get(base))), None)
         self[message_type] = found
         return found
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable
@@ -113,10 +114,8 @@ class Host:
             return
         if engine.outside.on_thread():
             raise WrongThread("a blocking stop on the engine's own thread would wait for ever; await astop() there")
-        try:
+        with contextlib.suppress(ApplicationDown):  # somebody else stops it at this very moment
             engine.post(self._begin_stop, reason, timeout)
-        except ApplicationDown:
-            pass  # somebody else stops it at this very moment
         limit = timeout + 2 * LAST_WORDS
         if not self._stopped.wait(limit):
             engine.log.stop_overdue(engine.running, limit)
@@ -129,9 +128,7 @@ class Host:
         if self._stopped.is_set():
             return
         if self._engine.outside.on_thread():
-            self._begin_stop(reason, timeout)
-            if self._stopping is not None:
-                await asyncio.shield(self._stopping)
+            await asyncio.shield(self._begin_stop(reason, timeout))
         else:
             await asyncio.get_running_loop().run_in_executor(None, self.stop, reason, timeout)
 
@@ -146,9 +143,10 @@ class Host:
         except UsageError:
             return  # a forked child exits: the engine is its parent's
 
-    def _begin_stop(self, reason: Reason, timeout: float) -> None:
-        if self._stopping is None and not self._stopped.is_set():
+    def _begin_stop(self, reason: Reason, timeout: float) -> asyncio.Task[None]:
+        if self._stopping is None:
             self._stopping = self._engine.create_task(self._stop(reason, timeout))
+        return self._stopping
 
     async def _stop(self, reason: Reason, timeout: float) -> None:
         engine = self._engine
@@ -170,8 +168,6 @@ class Host:
                 if not cell.alive or (cell.parent is not None and cell.parent.alive):
                     continue
                 cell.signal(reason, None, from_parent=True)
-                if not cell.alive:
-                    continue
                 over, _ = await engine.wait_down(cell.address, max(0.0, deadline - engine.now()))
                 if not over:
                     engine.kill(cell.address, KILL)

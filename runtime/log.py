@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .dead_letters import DeadLetter
     from .engine import Engine
 
+_NOT_SHOWN: Final = ("event", "exc_info", "traceback")
 _ONE: Final[Mapping[str, int]] = {"count": 1}
 
 
@@ -36,11 +37,18 @@ def add_trace(logger: Any, method: str, event: MutableMapping[str, Any]) -> Muta
     return event
 
 
+def say_it_all(logger: Any, method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A structlog processor: a message that reads by itself, where the host program shows no extra fields."""
+    shown = (f"{name}={value}" for name, value in event.items() if name not in _NOT_SHOWN)
+    event["event"] = " ".join([str(event.get("event")), *shown])
+    return event
+
+
 def get_logger(name: str = "dspex") -> Any:
     """A structlog logger over ``logging.getLogger(name)`` that carries the trace; configures nothing."""
     return structlog.wrap_logger(
         logging.getLogger(name),
-        processors=[add_trace, structlog.stdlib.render_to_log_kwargs],
+        processors=[say_it_all, add_trace, structlog.stdlib.render_to_log_kwargs],
         wrapper_class=structlog.stdlib.BoundLogger,
     )
 

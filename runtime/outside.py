@@ -260,7 +260,7 @@ class Outside:
             self._idle.clear()
 
     async def wait_idle(self, seconds: float) -> bool:
-        """Wait until no call from outside is in progress, at most so long; whether that is so now. On the engine's loop."""
+        """Wait until no call from outside is in progress, at most so long, on the engine's loop; whether it is so."""
         if self._calls:
             waiting: asyncio.Future[None] = self._engine.loop.create_future()
             self._idle.append(waiting)
@@ -314,7 +314,7 @@ class Outside:
         """
         if os.getpid() != self._pid:
             raise ForkedProcess(
-                f"this engine belongs to process {self._pid}; process {os.getpid()} was forked from it and must start its own",
+                f"this engine belongs to process {self._pid}; process {os.getpid()} was forked from it: start another",
                 owner=self._pid,
             )
 

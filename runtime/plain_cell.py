@@ -172,9 +172,9 @@ class PlainCell(Cell):
         waiting = {child.address for child in children}
 
         def gone(address: LocalAddress | None, reason: Reason) -> None:
-            waiting.discard(address)
-            if self.status == DEAD:
+            if self.status == DEAD or address is None:
                 return
+            waiting.discard(address)
             if not self.offloop:
                 self._deliver(ChildActorExited(address), None)
             if not waiting:

@@ -64,7 +64,9 @@ def is_normal(reason: Reason) -> bool:
     """Whether the reason is normal-type: ``normal``, ``shutdown`` or ``("shutdown", x)``."""
     if isinstance(reason, str):
         return reason in (NORMAL, SHUTDOWN)
-    return isinstance(reason, tuple) and len(reason) == 2 and reason[0] == SHUTDOWN  # pyright: ignore[reportUnknownArgumentType]
+    if not isinstance(reason, tuple):
+        return False
+    return len(reason) == 2 and reason[:1] == (SHUTDOWN,)  # pyright: ignore[reportUnknownArgumentType]
 
 
 def describe(reason: Reason) -> str:

@@ -109,8 +109,7 @@ def equal_loosely(left: Any, right: Any) -> bool:
 def _guarded(compare: Callable[..., bool], *args: Any) -> bool:
     try:
         return compare(*args)
-    # fault boundary: a stored value's own __eq__, __lt__ or __bool__ may raise anything.
-    except Exception:
+    except Exception:  # fault boundary: a stored value's own __eq__, __lt__ or __bool__ may raise anything
         return False
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 from .address import LocalAddress
 from .calls import MAX_DEPTH, Call
 from .cell import MAX_BATCH, OPEN, SUSPENDED, Cell
+from .scope import SCOPE
 
 if TYPE_CHECKING:
     from .routing import Router
@@ -79,40 +80,51 @@ class Scheduler:
         """An outside thread was woken: let it have the interpreter lock soon."""
         self._hand_over = True
 
-    def place_inline(self, call: Call, namespace: str, fail_fast: bool) -> None:
-        """Place a call of a coroutine, and have it answered on the spot if that is allowed now."""
+    def place_inline(self, call: Call, caller: Cell, fail_fast: bool) -> None:
+        """Place a call of a coroutine of ``caller``, and have it answered on the spot if that is allowed now."""
         if self._draining or self._credit <= 0:
-            self.router.place(call, namespace, fail_fast)
+            self.router.place(call, caller.namespace, fail_fast)
             return
         self._credit -= 1
         self._draining = True
         cell = call.target.cell if type(call.target) is LocalAddress else None
-        if cell is not None and not cell.scheduled and cell.status == OPEN and call.depth <= MAX_DEPTH:
-            # Idle: nothing waits before the call, and who is idle does not wait for its maker either.
-            if self._answered_now(cell, call):
-                return
+        # Idle: nothing waits before the call, and who is idle does not wait for its maker either. Not itself:
+        # a handler of the caller must not take the caller's scope for its own.
+        if (
+            cell is not None
+            and not cell.scheduled
+            and cell.status == OPEN
+            and cell is not caller
+            and call.depth <= MAX_DEPTH
+            and self._answered_now(cell, call)
+        ):
+            return
+        token = SCOPE.set(None)
         try:
-            self.router.place(call, namespace, fail_fast)
+            self.router.place(call, caller.namespace, fail_fast)
         finally:
             self._drain(MAX_BATCH)
+            SCOPE.reset(token)
 
     def _answered_now(self, cell: Cell, call: Call) -> bool:
         clock = time.perf_counter
         began = clock()
         cell.scheduled, self.running = True, cell
+        taken = True
         try:
-            if not cell.take_now(call):
-                cell.scheduled = False
-                return False
+            taken = cell.take_now(call)
         finally:
             self.running = None
-        self._rest(cell)
-        if (took := clock() - began) > LONG_BATCH:
+            if taken:
+                self._rest(cell)
+                if call.deadline is not None and not call.settled:
+                    self._unarmed.append(call)
+                self._over()
+        if not taken:
+            cell.scheduled = False
+        elif (took := clock() - began) > LONG_BATCH:
             self._took_long(cell, took)
-        if call.deadline is not None and not call.settled:
-            self._unarmed.append(call)
-        self._over()
-        return True
+        return taken
 
     def run_posted(self, work: Callable[[], None]) -> None:
         """Do what another thread asked for, and serve the queue at once: the asker waits."""

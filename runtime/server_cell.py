@@ -5,6 +5,7 @@ One message at a time, coroutines included. An exception ends the actor; nothing
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -141,8 +142,8 @@ class ServerCell(Cell):
         while box and budget > 0:
             budget -= 1
             self.handled += 1
-            item = box.popleft()
-            if type(item) is tuple:
+            item: Any = box.popleft()
+            if item.__class__ is tuple:
                 kind, message = item[0], item[1]
                 self.call = None
                 if kind == CAST:
@@ -261,7 +262,7 @@ class ServerCell(Cell):
         while isinstance(answer, Continue) and self.status != DEAD:
             value = answer.value
             if self.offloop and not inspect.iscoroutinefunction(step):
-                self._run_offloop(lambda value=value: step(value), self._handled)
+                self._run_offloop(functools.partial(step, value), self._handled)
                 return
             try:
                 answer = step(value)
@@ -333,6 +334,8 @@ class ServerCell(Cell):
         if self.status == OPEN:
             self.status = BUSY
         self.run_task = engine.create_task(steps, context)
+        if self.status == DEAD:  # it ended in that first step
+            self.run_task.cancel()
 
     def _run_offloop(self, work: Callable[[], Any], done: Done) -> None:
         if self.status == OPEN:

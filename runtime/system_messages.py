@@ -23,7 +23,7 @@ def answer_system_message(cell: Cell, call: Call) -> None:
     """Answer a system message on the actor's behalf."""
     message = call.message
     if isinstance(message, GetState):
-        call.complete(redacted_state(vars(cell.instance)))
+        call.complete(redacted_state(cell.instance.__dict__))
     elif isinstance(message, GetStatistics):
         call.complete(statistics(cell))
     elif isinstance(message, Suspend):

@@ -32,10 +32,10 @@ class ThespianRef:
 
     def createActor(  # noqa: N802 - Thespian's name
         self,
-        actorClass: type[Actor] | str,
+        actorClass: type[Actor] | str,  # noqa: N803 - Thespian's name
         requirements: Any,
-        globalName: str | None,
-        sourceHash: str | None,  # noqa: N803
+        globalName: str | None,  # noqa: N803 - Thespian's name
+        sourceHash: str | None,  # noqa: N803 - Thespian's name
     ) -> ActorAddress:
         """Create a child."""
         return self.engine.on_engine(self.engine.create_actor, self, actorClass, requirements, globalName)

@@ -43,9 +43,11 @@ LOOK_AGAIN = 0.05
 class Declare:
     """Start a child and keep it. Answers ``Started(address, info)`` or ``Ignored()``.
 
+    A member that waits for its next try is tried at once, by this spec.
+
     Raises at the caller:
         SpecError: the spec has no registered name, or is malformed.
-        SupervisorError: ``already_present``: the name is declared already.
+        SupervisorError: ``already_present``: the name is declared already, and not waiting.
         Error: the first start failed; the child is not declared then.
     """
 
@@ -234,11 +236,14 @@ class Keeper(GenServer):
         """See :class:`Declare`."""
         try:
             member = self._member(as_child_spec(message.spec))
-            if member.name in self._members:
+            known = self._members.get(member.name)
+            if known is not None and known.state != "waiting":
                 return Fail(refusals.already_present(self.name or "keeper", member.name))
             outcome = await self._start(member)
         except Error as error:
             return Fail(error)
+        if known is not None:
+            self._cancel(known)
         self._members[member.name] = member
         return outcome
 

@@ -27,6 +27,3 @@ def adapter_named(name: str) -> Adapter:
             got=name,
         )
     return ADAPTERS[name]
-
-
-__all__ = ("ADAPTERS", "ChatAdapter", "adapter_named")

@@ -132,6 +132,7 @@ def _use_wal(connection: sqlite3.Connection) -> None:
             connection.execute("ROLLBACK")
         else:
             return
+    connection.execute("PRAGMA journal_mode = WAL")
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:

@@ -168,3 +168,5 @@ def test_the_index_never_changes_an_answer(
     found = find(Select(kind, namespace, where, pattern, state), names, index)
     assert [entry.name for entry in found] == expected
     assert len(index) == sum(1 for _ in names.entries())
+    exact = [entry.name for entry in names.entries() if entry.metadata.get("provider") == "x"]
+    assert index.candidates(clauses([("provider", "eq", "x")])) == exact

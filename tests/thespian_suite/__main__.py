@@ -5,6 +5,7 @@ It takes some minutes of real waiting: the suite sleeps.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -17,6 +18,8 @@ def main(arguments: list[str]) -> int:
     """Collect ``thespian.test`` with our plugin; pytest's exit code."""
     for folder in (ROOT, ROOT / "tests"):
         sys.path.insert(0, str(folder))
+    # A command of the suite is expected to lose what it printed when it is ended.
+    os.environ.pop("PYTHONUNBUFFERED", None)
     import thespian.test
 
     suite = Path(thespian.test.__file__).parent

@@ -12,7 +12,6 @@ from typing import Any, Final
 import pytest
 import thespian.test
 from thespian.actors import ActorSystem
-from thespian.test import test_threadedExternal
 
 from dspex.runtime.system_base import LocalSystemBase
 
@@ -24,8 +23,8 @@ LEFT_OUT: Final = {
     "test_HAConvention.py": "starts stock multi-process systems by name: nothing of ours would run",
 }
 
-# Its handler blocks (time.sleep) in a hundred actors at once. Here code that blocks says so.
-test_threadedExternal.Computer.blocking = True
+# Actors of the suite whose handlers block (time.sleep), a hundred of them at once. Here code that blocks says so.
+BLOCKING: Final = {"test_threadedExternal.py": "Computer"}
 
 
 @pytest.fixture(params=["dspexLocalBase"])
@@ -56,8 +55,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip what is out of scope, with its reason."""
+    """Skip what is out of scope, with its reason; let actors that block say so."""
     for item in items:
         for part, reason in LEFT_OUT.items():
             if part in item.nodeid:
                 item.add_marker(pytest.mark.skip(reason=reason))
+        if item.path.name in BLOCKING and isinstance(item, pytest.Function):
+            getattr(item.module, BLOCKING[item.path.name]).blocking = True

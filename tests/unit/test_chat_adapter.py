@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.adapters import ChatAdapter, adapter_named
+from dspex.actors.adapters import adapter_named
+from dspex.actors.adapters.chat import ChatAdapter
 from dspex.actors.lm import Message
 from dspex.actors.signature import Signature
 from dspex.runtime.errors import ConfigError, ParseError
@@ -32,35 +33,33 @@ def test_adapters_are_found_by_name() -> None:
 
 
 def test_the_whole_prompt() -> None:
-    """The system message names every field with its type and rule, and the instructions; the user message the values."""
+    """The system message names each field with type and rule, and the instructions; the user message has the values."""
     signature = Signature("question, k: int -> reasoning, score: float", "Judge it.").with_updated_field(
         "k", description="How many."
     )
-    assert format_(signature, {"question": "Why?\nAnd how?", "k": 3}) == [
-        (
-            "system",
-            "Your input fields are:\n"
-            "1. `question` (str)\n"
-            "2. `k` (int): How many.\n\n"
-            "Your output fields are:\n"
-            "1. `reasoning` (str)\n"
-            "2. `score` (float)\n\n"
-            "All interactions have this structure, with the values filled in:\n\n"
-            "[[ ## question ## ]]\n{question}\n\n"
-            "[[ ## k ## ]]\n{k}        # one whole number\n\n"
-            "[[ ## reasoning ## ]]\n{reasoning}\n\n"
-            "[[ ## score ## ]]\n{score}        # one number\n\n"
-            "[[ ## completed ## ]]\n\n"
-            "Your task:\nJudge it.",
-        ),
-        (
-            "user",
-            "[[ ## question ## ]]\nWhy?\nAnd how?\n\n"
-            "[[ ## k ## ]]\n3\n\n"
-            "Respond with the sections `[[ ## reasoning ## ]]`, then `[[ ## score ## ]]` (one number), in this order, "
-            "and end with the marker `[[ ## completed ## ]]`.",
-        ),
-    ]
+    system = (
+        "Your input fields are:\n"
+        "1. `question` (str)\n"
+        "2. `k` (int): How many.\n\n"
+        "Your output fields are:\n"
+        "1. `reasoning` (str)\n"
+        "2. `score` (float)\n\n"
+        "All interactions have this structure, with the values filled in:\n\n"
+        "[[ ## question ## ]]\n{question}\n\n"
+        "[[ ## k ## ]]\n{k}        # one whole number\n\n"
+        "[[ ## reasoning ## ]]\n{reasoning}\n\n"
+        "[[ ## score ## ]]\n{score}        # one number\n\n"
+        "[[ ## completed ## ]]\n\n"
+        "Your task:\nJudge it."
+    )
+    user = (
+        "[[ ## question ## ]]\nWhy?\nAnd how?\n\n"
+        "[[ ## k ## ]]\n3\n\n"
+        "Respond with the sections `[[ ## reasoning ## ]]`, then `[[ ## score ## ]]` (one number), in this order, "
+        "and end with the marker `[[ ## completed ## ]]`."
+    )
+    messages = format_(signature, {"question": "Why?\nAnd how?", "k": 3})
+    assert messages == [("system", system), ("user", user)]
 
 
 def test_without_instructions_the_task_names_the_fields() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from thespian.actors import ActorAddress
 
 from dspex.actors.event_query import EventQuery
 from dspex.actors.event_store import (
@@ -61,7 +60,7 @@ class Shop:
         """Run a coroutine on the engine's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.engine.loop).result(5)
 
-    def spawn(self, cls: type[GenServer], *args: Any, name: str | None = None) -> ActorAddress:
+    def spawn(self, cls: type[GenServer], *args: Any, name: str | None = None) -> Any:
         """Start an actor; a failed start is raised."""
         outcome = self.run(self.engine.spawn(cls, args, name=name))
         if isinstance(outcome, StartFailed):
@@ -69,11 +68,11 @@ class Shop:
         assert isinstance(outcome, Started)
         return outcome.address
 
-    def start(self, journal: Any) -> ActorAddress:
+    def start(self, journal: Any) -> Any:
         """Start the store."""
         return self.spawn(EventStore, journal, name=NAME)
 
-    def listen(self) -> tuple[ActorAddress, queue.SimpleQueue[Any]]:
+    def listen(self) -> tuple[Any, queue.SimpleQueue[Any]]:
         """Start a subscriber; what it hears."""
         heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
         return self.spawn(Listener, heard), heard
@@ -91,7 +90,7 @@ class Shop:
         keys.setdefault("order", "oldest")
         return [event.id for event in self.call(Query(EventQuery.of(**keys))).events]
 
-    def end(self, address: ActorAddress, reason: Any) -> Any:
+    def end(self, address: Any, reason: Any) -> Any:
         """End an actor with an exit signal as from its parent; its exit reason."""
 
         async def ended() -> Any:
@@ -357,6 +356,27 @@ def test_terminate_stores_what_waits_and_closes(shop: Shop, tmp_path: Path) -> N
     again = SqliteJournal(tmp_path / "events.db")
     assert again.stats().events == 200
     again.close()
+
+
+def test_terminate_answers_who_waits(shop: Shop) -> None:
+    """An append that was taken before the order to stop is acknowledged, however slow the disk."""
+    journal = HeldJournal()
+    address = shop.start(journal)
+    answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    asking = threading.Thread(target=lambda: answers.put(shop.call(AppendAcked((make(id="a"),)))))
+    asking.start()
+    taken = journal.held.get(timeout=5)
+    reasons: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    ending = threading.Thread(target=lambda: reasons.put(shop.end(address, "shutdown")))
+    ending.start()
+    barrier = journal.held.get(timeout=5)
+    for item in (taken, barrier):
+        journal.held.put(item)
+        journal.release()
+    assert answers.get(timeout=5) == ("a",)
+    assert reasons.get(timeout=5) == "shutdown"
+    asking.join()
+    ending.join()
 
 
 def test_a_journal_given_open_stays_open(shop: Shop) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
 import pytest
-from kit.supervision import House, in_house
 
 from dspex.actors.config_messages import ConfigChanged, GetModuleSettings, SubscribeSettings
 from dspex.actors.event_store import Append
@@ -35,6 +34,7 @@ from dspex.runtime.errors import (
 )
 from dspex.runtime.gen_server import Fail, GenServer, NoReply, StartFailed, call, cast
 from dspex.runtime.reasons import Crash
+from kit.supervision import House, in_house
 
 USAGE = Usage(10, 5, 15, None, "provider")
 PARIS = "[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
@@ -204,7 +204,8 @@ def test_a_prediction_and_how_it_came() -> None:
         info = answer.info
         assert (info.usage, info.cost, info.provider, info.model) == (USAGE, None, "local", "m-1")
         assert (info.finish_reason, info.text, info.attempts) == ("stop", PARIS, (Attempt(1, 200, 0.1),))
-        assert (info.correlation_id, info.duration) == (root.trace_id, pytest.approx(2.0))
+        assert info.correlation_id == root.trace_id
+        assert info.duration == pytest.approx(2.0)
         assert info.span_id == scene.executions[0].span_id
         assert pickle.loads(pickle.dumps(answer)).info == info
 
@@ -238,7 +239,8 @@ def test_what_is_told_of_a_success() -> None:
             ("question",),
             ("answer",),
         )
-        assert (event.success, event.error_code, event.duration) == (True, None, pytest.approx(2.0))
+        assert (event.success, event.error_code) == (True, None)
+        assert event.duration == pytest.approx(2.0)
         assert "secret words" not in event.model_dump_json()
         (start, _, facts), (stop, measured, _) = scene.telemetry
         assert (start, stop, measured["duration"]) == ("start", "stop", pytest.approx(2.0))
@@ -253,6 +255,7 @@ def test_what_is_told_of_a_success() -> None:
             "provider": "local",
             "model": None,
             "adapter": "chat",
+            "timeout": 30.0,
             "status": "ready",
             "executions": 0,
             "failures": 0,
@@ -502,7 +505,9 @@ def test_module_info() -> None:
 
     async def scenario(scene: Scene) -> None:
         await asyncio.sleep(2.0)
-        assert await scene.status() == ModuleStatus(
+        status = await scene.status()
+        assert status.uptime == pytest.approx(2.0)
+        assert status == ModuleStatus(
             module="qa",
             kind="predict",
             signature="question -> answer",
@@ -519,7 +524,7 @@ def test_module_info() -> None:
             executions=0,
             failures=0,
             last_error=None,
-            uptime=pytest.approx(2.0),
+            uptime=status.uptime,
         )
 
     play(signature=Signature("question -> answer", "Go."), model="m")(scenario)

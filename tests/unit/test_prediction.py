@@ -86,3 +86,8 @@ def test_unknown_is_none() -> None:
     """What nobody knows is None, and cost is unknown until there are prices."""
     info = Prediction({}).info
     assert (info.cost, info.usage.input_tokens, info.usage.source, info.attempts) == (None, None, "unknown", ())
+
+
+def test_a_half_made_one_has_no_attributes() -> None:
+    """Tools that look at an object before it is filled are told no, not sent in circles."""
+    assert not hasattr(Prediction.__new__(Prediction), "answer")

@@ -390,7 +390,7 @@ def test_a_registrys_own_supervisor_may_register_and_leave() -> None:
         await house.call(parent, Do(lambda reg: reg.unregister("k")))
         registry = house.address(REG)
         house.engine.kill(parent)
-        assert (await house.engine.wait_down(registry, 1.0))[0]
+        assert await house.engine.wait_down(registry, 1.0) == (True, KILLED)
 
     in_house(test)
 
@@ -415,8 +415,12 @@ def test_waiting_for_a_key() -> None:
         waits = [loop.create_task(world.ask(WaitForKey("k", None))) for _ in range(3)]
         late = loop.create_task(world.ask(WaitForKey("other", 2.0)))
         await world.ask(CountEntries())
-        began = world.house.now()
+        began, timers = world.house.now(), len(world.house.engine.timers)
+        timed = loop.create_task(world.ask(WaitForKey("k", 9.0)))
+        await world.ask(CountEntries())
         await world.do(world.ann, lambda reg: reg.register("k", 7))
+        assert await timed == [(world.ann, 7)]
+        assert len(world.house.engine.timers) == timers
         for wait in waits:
             assert await wait == [(world.ann, 7)]
         assert await world.do(world.bob, lambda reg: reg.wait_for("k")) == [(world.ann, 7)]

@@ -244,6 +244,11 @@ def test_the_dead_are_found_only_if_asked_for() -> None:
         assert (row.state, row.reason, row.metadata) == ("dead", "out of luck", {"provider": "x"})
         assert await world.ask(WhereIs("module/qa")) is None
         assert await world.ask(WhereIs("nobody")) is None
+        again = await world.start("module/again")
+        world.house.engine.kill(again)
+        world.names.set_state("module/again", "restarting")
+        assert (await world.row("module/again")).state == "restarting"
+        assert await world.ask(WhereIs("module/again")) is None
 
     in_world(test)
 
@@ -318,6 +323,8 @@ def test_the_index_follows_every_change() -> None:
         assert await world.ask(Count.of(provider="y")) == 0
         world.names.drop("module/qa")
         assert await world.ask(ListNames(kind="module", state="any")) == ()
+        known = len(list(world.names.entries()))
+        assert len(world.house.address(REGISTRY).cell.instance._index) == known
 
     in_world(test)
 
@@ -630,6 +637,7 @@ def test_a_dead_watcher_is_forgotten() -> None:
         await world.ask(Watch(watcher, "a/*"))
         await world.ask(Watch(watcher, "b/*", namespace="t1"))
         assert (await world.ask(RegistryStats())).watchers == 1
+        assert len(world.house.address(REGISTRY).cell.watching) == 1
         for name in ("a/1", "b/1", "t1:b/1"):
             await world.start(name)
         await world.settle()
@@ -657,6 +665,7 @@ class Plain(Actor):
         (Check(None), "healthy", None),
         (Check(False), "failed", "False"),
         (Check("degraded"), "failed", "'degraded'"),
+        (Check("sk-secretsecret"), "failed", "redacted"),
         (Check("refuse"), "error", "registry_error: not now"),
         (Nothing(), "error", "unknown_message"),
         (Check("hang"), "timeout", "1.5"),

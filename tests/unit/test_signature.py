@@ -81,6 +81,7 @@ def test_literals_of_equal_values_differ() -> None:
         ("q, q -> a", 3, "each field name once"),
         ("q -> q", 5, "each field name once"),
         ("class -> a", 0, "not a Python keyword"),
+        ("\ufb01x -> a", 0, "letters, digits and '_'"),
         ("_q -> a", 0, "does not start with '_'"),
         ("q: -> a", 3, "a type"),
         ("q: list[ -> a", 9, "a type"),
@@ -324,6 +325,8 @@ def test_values_as_text(kind: str, value: Any, text: str) -> None:
         ('Literal["a", "b"]', '"a"', "a"),
         ("Literal[1, 2]", "2", 2),
         ("str | None", "true", "true"),
+        ("Decimal", "8.420746587113409E-15", Decimal("8.420746587113409E-15")),
+        ("Decimal", '"1.10"', Decimal("1.10")),
         ("datetime", "2026-01-02T03:04:05", datetime(2026, 1, 2, 3, 4, 5)),  # noqa: DTZ001 - as the model wrote it
     ],
 )

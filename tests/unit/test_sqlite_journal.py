@@ -20,7 +20,7 @@ from dspex.actors.journals.sqlite_file import default_path
 from dspex.actors.journals.writer import MAX_GROUP, GroupWriter
 from dspex.actors.retention import Retention
 from dspex.runtime.errors import EventInvalid, ForkedProcess, StoreCorrupt, StoreError, StoreUnavailable
-from kit.event_makers import make
+from kit.event_makers import ManualClock, make
 
 
 @pytest.fixture
@@ -215,6 +215,24 @@ def test_a_file_that_another_process_locks_is_waited_for_then_unavailable(path: 
     journal.close()
 
 
+def test_opening_a_new_file_waits_for_whoever_is_making_it(path: Path) -> None:
+    """SQLite gives up at once when two make a new file a log together; we wait for our turn."""
+    path.parent.mkdir()
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    release = threading.Timer(0.1, other.execute, ["ROLLBACK"])
+    release.start()
+    journal = SqliteJournal(path)
+    release.join()
+    journal.append([make(id="a")]).result(5)
+    assert ids(journal) == ["a"]
+    journal.close()
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnavailable, match="locked"):
+        SqliteJournal(path, busy_timeout=0.01)
+    other.close()
+
+
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 def test_a_forked_child_is_refused(path: Path) -> None:
     """SQLite forbids a connection to cross a fork; the error says to open the file again."""
@@ -260,6 +278,33 @@ def test_retention_of_a_large_backlog_goes_in_bites(path: Path) -> None:
     journal.close()
 
 
+class LookedAt(ManualClock):
+    """A clock that tells when somebody asks for the wall time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked = threading.Event()
+
+    def time(self) -> float:
+        self.asked.set()
+        return self.now
+
+
+def test_old_events_go_though_nothing_is_appended(path: Path) -> None:
+    """The writer wakes up by itself to forget what has become too old."""
+    clock = LookedAt()
+    journal = SqliteJournal(path, retention=Retention(max_age=0.1), clock=clock)
+    assert clock.asked.wait(5)  # the first look, at the start
+    journal.append([make(id="a", time=clock.now)]).result(5)
+    assert ids(journal) == ["a"]
+    clock.asked.clear()
+    clock.now += 60.0
+    assert clock.asked.wait(5)
+    journal.prune(-1.0).result(5)  # stands behind the forgetting
+    assert ids(journal) == []
+    journal.close()
+
+
 # -- the writer --------------------------------------------------------------------------------------
 
 
@@ -269,6 +314,7 @@ class SlowLog:
     def __init__(self, *failures: Exception | None) -> None:
         self.groups: list[list[int]] = []
         self.failures = list(failures)
+        self.faults = 0
         self.entered = threading.Event()
         self.go = threading.Event()
         self.closed = False
@@ -288,6 +334,9 @@ class SlowLog:
         return 7
 
     def maintain(self) -> float | None:
+        if self.faults:
+            self.faults -= 1
+            raise StoreUnavailable("locked", cause="locked")
         return None
 
     def close(self) -> None:
@@ -397,6 +446,18 @@ def test_an_unforeseen_error_ends_neither_thread_nor_future() -> None:
         bad.result(5)
     assert writer.append(records()).result(5) == (0,)
     writer.close()
+
+
+def test_a_failing_retention_does_not_fail_appends() -> None:
+    """Nobody waits for forgetting: its fault is not theirs, and the thread lives."""
+    log = SlowLog()
+    log.faults = 2
+    writer, first = held(log)
+    log.go.set()
+    first.result(5)
+    assert writer.append(records()).result(5) == (0,)
+    writer.close()
+    assert log.closed
 
 
 def test_a_callback_may_close_the_writer() -> None:

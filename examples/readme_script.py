@@ -1,0 +1,30 @@
+"""The script of the README, against a server that it starts itself; then the same, awaited.
+
+python examples/readme_script.py
+"""
+
+import asyncio
+import re
+from pathlib import Path
+
+from local_server import provider_settings
+
+README = Path(__file__).parent.parent / "README.md"
+PLACEHOLDER = 'kind="openai", base_url="http://127.0.0.1:8080/v1", default_model="some-model"'
+
+
+def main() -> None:
+    script, awaited = re.findall(r"```python\n(.*?)```", README.read_text("utf-8"), re.DOTALL)[:2]
+    with provider_settings() as (who, settings):
+        print(who)
+        arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
+        run = compile(script.replace(PLACEHOLDER, arguments), "README.md", "exec")
+        exec(run, {"__name__": "readme"})
+        body = "\n".join("    " + line for line in awaited.replace(PLACEHOLDER, arguments).splitlines())
+        scope: dict[str, object] = {}
+        exec(f"import dspex\nasync def awaited():\n{body}\n", scope)
+        asyncio.run(scope["awaited"]())  # type: ignore[operator]
+
+
+if __name__ == "__main__":
+    main()

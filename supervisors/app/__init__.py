@@ -1,0 +1,1 @@
+"""The application: the standard tree, and the two views through which people use it."""

@@ -1,0 +1,304 @@
+"""The application, as coroutines: the one core that both views share.
+
+Works from any event loop, also one that is not the engine's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from functools import partial
+from typing import Any, Self
+
+from thespian.actors import Actor, ActorAddress
+
+from ...actors.config_messages import (
+    DeclareModule,
+    DeclareProvider,
+    GetSetting,
+    UndeclareModule,
+    UndeclareProvider,
+    UpdateSetting,
+)
+from ...runtime.child_spec import ChildSpec, as_child_spec
+from ...runtime.context import Context
+from ...runtime.engine import Engine
+from ...runtime.errors import Error, StartError, SupervisorError
+from ...runtime.names import NameEntry, qualify
+from ...runtime.outcomes import Ignored, Started
+from ...runtime.reasons import KILL, SHUTDOWN, Reason
+from ..keeper import Declare, DeclaredSet, Kept, Undeclare
+from ..messages import StartChild
+from . import names
+from .declared import module_spec, provider_spec
+from .failure import cause_of, child_start_error, unfold
+from .handles import AsyncModule
+from .health import Health, health_of
+from .life import Life
+from .picture import TreeNode, draw, tree_of
+from .views import CALL_TIMEOUT, AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry
+
+
+class AsyncApp:
+    """A running application, its methods coroutines. ``dspex.astart()`` makes one.
+
+    Methods that only tell (``cast``, ``tell``, ``kill``) or only look (``module``, ``entry``, ``namespace``) are plain.
+
+    Args:
+        life: what started the application and will stop it.
+        namespace: names of one's own actors are resolved in it.
+
+    Attributes:
+        registry: who is who.
+        events: what happened.
+        telemetry: how much of it.
+        lm: the providers themselves.
+    """
+
+    def __init__(self, life: Life, namespace: str = "") -> None:
+        self._life = life
+        self._namespace = namespace
+        self.registry = AsyncRegistry(life, namespace)
+        self.events = AsyncEvents(life)
+        self.telemetry = AsyncTelemetry(life)
+        self.lm = AsyncLM(life)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine below."""
+        return self._life.engine
+
+    # -- providers and modules -------------------------------------------------------------------
+
+    async def configure_provider(self, name: str, /, **settings: Any) -> None:
+        """Declare a provider, or change one that runs; it is validated, journaled, applied and kept.
+
+        Args:
+            name: its id; calls go to ``provider/<name>``.
+            **settings: fields of ``ProviderSettings``: kind, base_url, api_key, default_model, ...
+
+        Raises:
+            ConfigError: a setting is unknown, of the wrong type or out of range.
+        """
+        await self._ask(names.CONFIG, DeclareProvider(name, settings))
+        await self._keep(names.PROVIDER_KEEPER, provider_spec(name), UndeclareProvider(name))
+
+    async def remove_provider(self, name: str) -> None:
+        """Stop a provider and forget it.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        await self._ask(names.CONFIG, UndeclareProvider(name))
+        await self._forget(names.PROVIDER_KEEPER, provider_spec(name))
+
+    async def start_module(self, id: str, signature: str, /, *, provider: str, **settings: Any) -> AsyncModule:
+        """Declare a module and start it; it comes back after any restart.
+
+        Args:
+            id: its id; calls go to ``module/<id>``.
+            signature: inputs and outputs, ``"question -> answer"``.
+            provider: id of the provider it asks.
+            **settings: fields of ``ModuleSettings``: kind, instructions, demos, model, temperature, timeout, ...
+
+        Raises:
+            SignatureError: the signature is malformed.
+            ConfigError: a setting is.
+        """
+        await self._ask(names.CONFIG, DeclareModule(id, {"signature": signature, "provider": provider, **settings}))
+        await self._keep(names.MODULE_KEEPER, module_spec(id), UndeclareModule(id))
+        return AsyncModule(self._life, id)
+
+    async def stop_module(self, id: str) -> None:
+        """Stop a module and forget it.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        await self._ask(names.CONFIG, UndeclareModule(id))
+        await self._forget(names.MODULE_KEEPER, module_spec(id))
+
+    def module(self, id: str) -> AsyncModule:
+        """A handle of a module that was started, here or by configuration.
+
+        Raises:
+            NoProcess: there never was one of that id.
+        """
+        self._life.known(f"module/{id}")
+        return AsyncModule(self._life, id)
+
+    async def _ask(self, target: str, message: Any, timeout: float | None = CALL_TIMEOUT) -> Any:
+        return await self._life.call(target, message, timeout=timeout)  # the standard parts: in no namespace
+
+    async def _keep(self, keeper: str, spec: ChildSpec, undo: UndeclareProvider | UndeclareModule) -> None:
+        try:
+            await self._ask(keeper, Declare(spec), None)
+        except SupervisorError as error:
+            if error.reason != "already_present":
+                raise  # it runs already, and has taken the new settings from configuration
+        except StartError as error:
+            kept: tuple[Kept, ...] = await self._ask(keeper, DeclaredSet(), None)
+            if all(each.name != spec.name for each in kept):
+                await self._ask(names.CONFIG, undo)  # what never ran is not declared
+            cause = cause_of(unfold(error.reason)[1])
+            raise (cause if isinstance(cause, Error) else error) from cause
+
+    async def _forget(self, keeper: str, spec: ChildSpec) -> None:
+        assert spec.name is not None
+        try:
+            await self._ask(keeper, Undeclare(spec.name), None)
+        except SupervisorError as error:
+            if error.reason != "not_found":
+                raise  # configured, but never kept: nothing to stop
+        await self._life.on_engine(partial(self._life.drop_name, str(spec.id)))
+
+    # -- configuration ---------------------------------------------------------------------------
+
+    async def setting(self, *path: str) -> Any:
+        """One setting, or with no path all of them.
+
+        Raises:
+            ConfigError: there is no such path.
+        """
+        return await self._ask(names.CONFIG, GetSetting(path))
+
+    async def update_setting(self, path: tuple[str, ...], value: Any) -> None:
+        """Change a setting of the running application; acknowledged once it is journaled.
+
+        Raises:
+            ConfigError: unknown path, bad value, or a path that only a restart may change.
+        """
+        await self._ask(names.CONFIG, UpdateSetting(path, value))
+
+    # -- actors of one's own ---------------------------------------------------------------------
+
+    async def start_child(
+        self, spec: ChildSpec | Mapping[str, Any] | type[Actor], *, under: str = names.CHILDREN
+    ) -> Started | Ignored:
+        """Start an actor of one's own. Below the standard supervisor it comes back after any restart.
+
+        Args:
+            spec: a child spec, OTP's map form, or an actor class.
+            under: name of the supervisor.
+
+        Returns:
+            The address and what ``init`` passed on, or that ``init`` said ignore.
+
+        Raises:
+            SpecError: the spec is malformed.
+            StartError: it did not start; ``__cause__`` is the exception, if there was one.
+            SupervisorError: the id is taken.
+            NoProcess: there is no such supervisor.
+        """
+        spec = as_child_spec(spec)
+        if spec.name is not None:
+            spec = replace(spec, name=qualify(self._namespace, spec.name))
+        try:
+            return await self._ask(under, StartChild(spec), None)  # type: ignore[no-any-return]
+        except StartError as error:
+            raise child_start_error(error)  # noqa: B904 - it has its cause
+
+    async def call(
+        self,
+        target: str | ActorAddress,
+        message: Any,
+        *,
+        timeout: float | None = CALL_TIMEOUT,
+        fail_fast: bool = False,
+        context: Context | None = None,
+    ) -> Any:
+        """Ask an actor and wait for its answer.
+
+        Args:
+            target: a name or an address.
+            message: what to ask.
+            timeout: seconds, None for ever.
+            fail_fast: refuse at once if the name is restarting.
+            context: the trace to join; a call begins its own otherwise.
+
+        Raises:
+            CallError: there is no answer, or the error the actor failed with.
+        """
+        return await self._life.call(
+            target, message, timeout=timeout, namespace=self._namespace, fail_fast=fail_fast, context=context
+        )
+
+    def cast(self, target: str | ActorAddress, message: Any) -> None:
+        """Tell an actor; nothing is awaited, what cannot be delivered is counted."""
+        self.engine.cast(target, message, self._namespace)
+
+    def tell(self, address: ActorAddress, message: Any) -> None:
+        """Thespian's tell."""
+        self._life.endpoint.tell(address, message)
+
+    async def ask(self, address: ActorAddress, message: Any, timeout: timedelta | float | None = None) -> Any:
+        """Thespian's ask: the next message any actor sends back, or None after ``timeout`` seconds."""
+        # It blocks, so it waits in a thread: asked for many answers at once, use calls.
+        return await asyncio.to_thread(self._life.endpoint.ask, address, message, timeout)
+
+    def kill(self, target: str | ActorAddress, reason: Reason = KILL) -> None:
+        """Send an exit signal, ``kill`` unless told otherwise. A name that is down just now has nobody to get it.
+
+        Raises:
+            NoProcess: nobody ever had this name.
+        """
+        self._life.signal(target, reason, self._namespace)
+
+    # -- looking ---------------------------------------------------------------------------------
+
+    def entry(self, name: str) -> NameEntry | None:
+        """What the name table says of a name; needs no actor."""
+        return self.engine.names.get(qualify(self._namespace, name))
+
+    async def tree_data(self) -> TreeNode:
+        """The supervision tree as data."""
+        return await self._life.on_engine(lambda: tree_of(self.engine, self._life.root))
+
+    async def tree(self) -> str:
+        """The supervision tree as text."""
+        return draw(await self.tree_data())
+
+    async def health(self) -> Health:
+        """Whether every part is up, and what is not."""
+        return health_of(self.engine)
+
+    def namespace(self, name: str) -> AsyncApp:
+        """A view in which the names of one's own actors are resolved in another namespace.
+
+        Providers, modules, configuration, events and telemetry are the application's, the same in every view.
+        """
+        return AsyncApp(self._life, name)
+
+    # -- life ------------------------------------------------------------------------------------
+
+    async def stop(self, *, drain: float = 0.0, reason: Reason = SHUTDOWN) -> None:
+        """Stop everything in reverse start order.
+
+        Args:
+            drain: seconds to let calls in progress finish; new ones are refused meanwhile.
+            reason: what ``wait`` returns and later calls are told.
+        """
+        await self._life.stop(drain, reason)
+
+    async def wait(self, timeout: float | None = None) -> Reason:
+        """Wait until the application has stopped; why.
+
+        Args:
+            timeout: seconds to wait, None for ever.
+
+        Raises:
+            TimeoutError: it still runs after ``timeout``.
+        """
+        return await self._life.wait(timeout)
+
+    def on_exit(self, callback: Callable[[Reason], None]) -> None:
+        """Have ``callback(reason)`` called once when the application ends; at once if it has."""
+        self._life.on_exit(callback)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.stop()

@@ -1,0 +1,53 @@
+"""What configuration declares, as child specs: one supervisor for each provider and each module.
+
+A provider or module that crashes too often trips its own supervisor only. That supervisor is transient,
+so its end does not count in the pool (OTP SUP-44); the keeper starts it again, with backoff.
+"""
+
+from __future__ import annotations
+
+from ...actors.config_messages import GetSetting
+from ...actors.predict import PredictModule
+from ...actors.provider import ProviderActor
+from ...runtime.child_spec import ChildSpec
+from ...runtime.gen_server import GenServer
+from ..supervisor import Supervisor
+from . import names
+
+
+def provider_spec(id: str) -> ChildSpec:
+    """The supervisor of one provider. Its protection and its streams will stand beside the provider actor."""
+    return Supervisor.child_spec(
+        f"provider/{id}",
+        [ChildSpec("provider", ProviderActor, (id,), name=f"provider/{id}")],
+        strategy="rest_for_one",
+        restart="transient",
+        name=f"supervisor/provider/{id}",
+    )
+
+
+def module_spec(id: str) -> ChildSpec:
+    """The supervisor of one module."""
+    return Supervisor.child_spec(
+        f"module/{id}",
+        [ChildSpec("module", PredictModule, (id,), name=f"module/{id}")],
+        restart="transient",
+        name=f"supervisor/module/{id}",
+    )
+
+
+async def declared_providers(keeper: GenServer) -> list[ChildSpec]:
+    """Every provider that configuration knows now."""
+    providers = await keeper.call(names.CONFIG, GetSetting(("ai", "providers")))
+    return [provider_spec(id) for id in providers]
+
+
+async def declared_modules(keeper: GenServer) -> list[ChildSpec]:
+    """Every module that configuration knows now."""
+    modules = await keeper.call(names.CONFIG, GetSetting(("modules",)))
+    return [module_spec(id) for id in modules]
+
+
+async def nothing_declared(keeper: GenServer) -> list[ChildSpec]:
+    """Runs are started by their callers, not by configuration."""
+    return []

@@ -1,0 +1,143 @@
+"""Handles of modules: what ``start_module`` and ``module`` give back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Final
+
+from ...actors.module_messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, Predict, PredictOptions
+from ...actors.prediction import Prediction
+from ...runtime.context import Context
+from ...runtime.errors import UsageError, did_you_mean
+from .life import Life
+from .views import CALL_TIMEOUT, check_who
+
+MODULE_TIMEOUT: Final = 30.0
+_ANSWER_TIME: Final = 1.0
+"""Seconds beyond the module's own deadline in which its word about a missed one reaches the caller."""
+_CALL: Final = ("user", "trace_id", "fail_fast")
+_MODEL: Final = tuple(field.name for field in fields(PredictOptions))
+
+
+@dataclass(frozen=True, slots=True)
+class CallOptions:
+    """How a module is called.
+
+    Attributes:
+        user: on whose behalf; travels with every message and event of the call.
+        trace_id: a trace begun elsewhere, to join.
+        fail_fast: refuse at once if the module is restarting, instead of waiting for it.
+        predict: options of :class:`~dspex.actors.module_messages.PredictOptions`, for these calls only. Its
+            ``timeout`` is the deadline of the whole call; the module's own holds if it is not given.
+    """
+
+    user: str | None = None
+    trace_id: str | None = None
+    fail_fast: bool = False
+    predict: PredictOptions = DEFAULT_OPTIONS
+
+    def changed(self, changes: Mapping[str, Any]) -> CallOptions:
+        """The same with some options changed, those of the model request among them.
+
+        Raises:
+            UsageError: an option is unknown.
+            ConfigError: the timeout is no number of seconds in (0, 3600].
+            LMInvalidRequest: an option of the model request is out of range.
+        """
+        known = (*_CALL, *_MODEL)
+        for name in changes:
+            if name not in known:
+                raise UsageError(f"expected one of {', '.join(known)}, got {name!r}{did_you_mean(name, known)}")
+        own = {name: value for name, value in changes.items() if name in _CALL}
+        asked = {name: value for name, value in changes.items() if name in _MODEL}
+        check_who(own.get("user"), own.get("trace_id"))
+        return replace(self, **own, predict=replace(self.predict, **asked))
+
+    def call(self, name: str, inputs: Mapping[str, Any], life: Life) -> tuple[Predict, dict[str, Any]]:
+        """The message of one call with a trace of its own, and how it is sent."""
+        context = Context.root(life.engine.ids, user=self.user, trace_id=self.trace_id)
+        timeout = self.predict.timeout
+        if timeout is None:
+            timeout = _own_timeout(life, name) + _ANSWER_TIME
+        return Predict(inputs, self.predict), {"timeout": timeout, "fail_fast": self.fail_fast, "context": context}
+
+
+def _own_timeout(life: Life, name: str) -> float:
+    """The module's own deadline, as it last announced it."""
+    entry = life.engine.names.get(name)
+    announced = None if entry is None else entry.metadata.get("timeout")
+    return announced if isinstance(announced, float) else MODULE_TIMEOUT
+
+
+class AsyncModule:
+    """A module to be awaited: ``prediction = await module(question="...")``.
+
+    Attributes:
+        id: its id.
+        name: its registered name, ``module/<id>``.
+    """
+
+    def __init__(self, life: Life, id: str, options: CallOptions | None = None) -> None:
+        self._life = life
+        self._options = options or CallOptions()
+        self.id = id
+        self.name = f"module/{id}"
+
+    def options(self, **changes: Any) -> AsyncModule:
+        """The same module, called with other options (see :class:`CallOptions`).
+
+        Raises:
+            UsageError: an option is unknown.
+        """
+        return AsyncModule(self._life, self.id, self._options.changed(changes))
+
+    async def __call__(self, **inputs: Any) -> Prediction:
+        """Predict.
+
+        Raises:
+            SignatureError: an input is missing, unknown or of the wrong type; the model is not asked.
+            LMError: the provider failed.
+            ParseError: the model's answer does not fit the signature.
+            CallError: there is no answer.
+        """
+        message, how = self._options.call(self.name, inputs, self._life)
+        return await self._life.call(self.name, message, **how)  # type: ignore[no-any-return]
+
+    async def status(self) -> ModuleStatus:
+        """What the module says of itself."""
+        return await self._life.call(self.name, ModuleInfo(), timeout=CALL_TIMEOUT)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+
+class Module:
+    """A module to be called: ``prediction = module(question="...")``. Safe from many threads at once.
+
+    Attributes:
+        id: its id.
+        name: its registered name, ``module/<id>``.
+    """
+
+    def __init__(self, life: Life, id: str, options: CallOptions | None = None) -> None:
+        self._life = life
+        self._options = options or CallOptions()
+        self.id = id
+        self.name = f"module/{id}"
+
+    def options(self, **changes: Any) -> Module:
+        """The same module, called with other options; see :meth:`AsyncModule.options`."""
+        return Module(self._life, self.id, self._options.changed(changes))
+
+    def __call__(self, **inputs: Any) -> Prediction:
+        """Predict; raises as :meth:`AsyncModule.__call__`."""
+        message, how = self._options.call(self.name, inputs, self._life)
+        return self._life.call_blocking(self.name, message, **how)  # type: ignore[no-any-return]
+
+    def status(self) -> ModuleStatus:
+        """What the module says of itself."""
+        return self._life.call_blocking(self.name, ModuleInfo(), timeout=CALL_TIMEOUT)  # type: ignore[no-any-return]
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
