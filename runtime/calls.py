@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from .context import Context
 from .errors import CallCancelled, CallTimeout, Error, RemoteError
+from .items import INFO
 from .messages import Reply
 from .timers import Timer
 
@@ -238,7 +239,12 @@ class RequestedCall(Call):
         sender: Cell = self.waiter
         if sender.requests is not None:
             sender.requests.pop(self, None)
-        sender.put_notice(Reply(self.tag, self.value, self.error), None, self.context)
+        box = sender.mailbox
+        if box is not None:  # put_notice, written out: this is the hot path of plain handlers
+            box.append((INFO, Reply(self.tag, self.value, self.error), None, self.context))
+            if not sender.scheduled:
+                sender.scheduled = True
+                self.engine.schedule(sender)
 
 
 class CallbackCall(Call):

@@ -20,6 +20,7 @@ from .address import LocalAddress
 from .calls import Call, RequestedCall
 from .context import Context
 from .errors import ActorDied, CallCancelled, CallError, Overloaded
+from .items import CAST, INFO, PARENT_EXIT
 from .messages import Down, ExitSignal, Reply, SystemMessage, TaskDone, TaskFailed
 from .outcomes import Exit, StartResult
 from .reasons import KILL, KILLED, NORMAL, Crash, Reason, describe, is_normal
@@ -37,11 +38,6 @@ SUSPENDED: Final = 3
 TERMINATING: Final = 4
 DEAD: Final = 5
 STATUS_NAMES: Final = ("init", "idle", "busy", "suspended", "terminating", "dead")
-
-CAST: Final = 0
-INFO: Final = 1
-PARENT_EXIT: Final = 2
-STOP: Final = 3
 
 NO_LIMIT: Final = sys.maxsize
 MAX_BATCH: Final = 32

@@ -22,7 +22,7 @@ from thespian.actors import Actor, ActorAddress, ActorExitRequest
 
 from . import succession
 from .address import LocalAddress, know_engine
-from .cell import STOP, Cell
+from .cell import Cell
 from .clock import Clock, SystemClock
 from .context import Context
 from .counters import Counters
@@ -30,6 +30,7 @@ from .dead_letters import DeadLetterBox
 from .dispatcher import DaemonDispatcher
 from .host import Host, LoopChoice
 from .ids import IdSource
+from .items import STOP
 from .log import EngineLog
 from .names import NameTable, qualify
 from .outcomes import StartResult

@@ -24,9 +24,10 @@ from thespian.actors import ActorAddress
 
 from .address import LocalAddress
 from .calls import AwaitedCall, Call, RequestedCall, crossing
-from .cell import CAST, Cell, exit_reason
-from .errors import CallCancelled, DefinitionError, Error, UsageError
-from .handlers import HandlerTable, build_tables, call, cast, info
+from .cell import Cell, exit_reason
+from .errors import CallCancelled, Error, UsageError
+from .handlers import HandlerTable, build_tables, call, cast, check_limit, info
+from .items import CAST
 from .outcomes import Continue, Exit, Fail, Ignore, Ignored, Info, NoReply, Started, StartFailed, Stop
 from .process import MISSING, Process, Target, context_of, scope_of
 from .reasons import KILLED, Reason, describe
@@ -140,8 +141,12 @@ class GenServer(Process):
         context = cell.context if cell.tasks is None else context_of(cell)
         pending = RequestedCall(engine, target, message, timeout, cell.call, None, context, cell)
         pending.tag = tag
-        if not cell.guards or cell.may_act(self._place, pending, fail_fast):
-            self._place(pending, fail_fast)
+        if cell.guards and not cell.may_act(self._place, pending, fail_fast):
+            return tag
+        if cell.requests is None:
+            cell.requests = {}
+        cell.requests[pending] = None
+        engine.router.place(pending, cell.namespace, fail_fast)
         return tag
 
     def _place(self, pending: RequestedCall, fail_fast: bool) -> None:
@@ -238,16 +243,6 @@ class GenServer(Process):
 
         cell.act(start)
         return NoReply()
-
-
-def check_limit(where: str, limit: object) -> None:
-    """Refuse what is no mailbox limit.
-
-    Raises:
-        DefinitionError: neither a number from 1, nor -1, nor None.
-    """
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < -1 or limit == 0):
-        raise DefinitionError(f"{where}: expected messages from 1, or -1, or None, got {limit!r}")
 
 
 def _end_service(cell: Cell, served: Call, task: asyncio.Task[Any]) -> None:

@@ -111,12 +111,14 @@ def message_types(owner: type, function: Callable[..., Any]) -> tuple[type, ...]
 
 
 def _resolve(where: str, owner: type, function: Callable[..., Any], annotation: Any) -> Any:
-    if not isinstance(annotation, str):
-        return annotation
     scope = {**vars(sys.modules[function.__module__]), owner.__name__: owner}
     scope.update(_enclosing_locals(function))
     try:
-        return eval(annotation, scope)  # noqa: S307 - the annotation is the class author's own source text
+        while isinstance(
+            annotation, str
+        ):  # twice, where a quoted name stands below `from __future__ import annotations`
+            annotation = eval(annotation, scope)  # noqa: S307 - the annotation is the class author's own source text
+        return annotation
     except (NameError, AttributeError, SyntaxError, TypeError) as error:
         raise DefinitionError(f"{where}: the annotation {annotation!r} does not resolve: {error}") from error
 
@@ -143,3 +145,13 @@ def _as_class(where: str, annotation: Any) -> type:
     if not isinstance(cls, type):
         raise DefinitionError(f"{where}: expected a message class as annotation, got {annotation!r}")
     return cls
+
+
+def check_limit(where: str, limit: object) -> None:
+    """Refuse what is no mailbox limit.
+
+    Raises:
+        DefinitionError: neither a number from 1, nor -1, nor None.
+    """
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < -1 or limit == 0):
+        raise DefinitionError(f"{where}: expected messages from 1, or -1, or None, got {limit!r}")

@@ -192,6 +192,8 @@ class Host:
         self._let_go()
 
     def _let_go(self) -> None:
+        if self._stopped.is_set():
+            return  # a stop was under way when the loop ended
         engine = self._engine
         engine.outside.closed = True
         engine.timers.close()

@@ -16,8 +16,9 @@ from thespian.system.messages.status import Thespian_StatusReq
 
 from .address import LocalAddress
 from .calls import Call
-from .cell import BUSY, CAST, DEAD, INFO, OPEN, PARENT_EXIT, TERMINATING, Cell
+from .cell import BUSY, DEAD, OPEN, TERMINATING, Cell
 from .errors import UnknownMessage
+from .items import CAST, INFO, PARENT_EXIT
 from .outcomes import Started, StartResult
 from .reasons import KILL, NORMAL, Crash, Reason
 from .watches import FileWatch

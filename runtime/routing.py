@@ -12,9 +12,10 @@ from thespian.actors import ActorAddress
 
 from .address import LocalAddress
 from .calls import MAX_DEPTH, Call
-from .cell import CAST, Cell
+from .cell import Cell
 from .context import Context
 from .errors import ApplicationDown, CallCycle, CallDepthExceeded, CallError, NameUnavailable, NoProcess
+from .items import CAST
 from .names import WAITING, NameEntry, qualify
 from .reasons import describe
 

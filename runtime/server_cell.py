@@ -14,9 +14,10 @@ from thespian.actors import ActorExitRequest
 from thespian.system.messages.status import Thespian_StatusReq
 
 from .calls import Call, crossing
-from .cell import BUSY, CAST, DEAD, INFO, INIT, NO_LIMIT, OPEN, PARENT_EXIT, SUSPENDED, TERMINATING, Cell, exit_reason
+from .cell import BUSY, DEAD, INIT, NO_LIMIT, OPEN, SUSPENDED, TERMINATING, Cell, exit_reason
 from .errors import UnknownMessage
 from .handlers import Handler
+from .items import CAST, INFO, PARENT_EXIT
 from .messages import SystemMessage
 from .outcomes import (
     Continue,

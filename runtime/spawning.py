@@ -12,6 +12,7 @@ from thespian.system.utilis import actualActorClass, withPossibleInitArgs
 from .cell import Cell
 from .errors import StartError
 from .gen_server import GenServer
+from .handlers import check_limit
 from .outcomes import Started, StartFailed, StartResult
 from .plain_cell import PlainCell
 from .reasons import SHUTDOWN, Crash, describe
@@ -54,6 +55,9 @@ class Spawner:
             supervised: whether somebody starts it again.
             start_timeout: seconds ``init`` may take; then the start failed, reason ``timeout``.
             mailbox_limit: messages that may wait; -1 takes what the class says, None is no limit.
+
+        Raises:
+            DefinitionError: no such mailbox limit.
         """
         engine = self._engine
         over: asyncio.Future[StartResult] | None = None
@@ -65,6 +69,7 @@ class Spawner:
             if over is not None and not over.done():
                 over.set_result(result)
 
+        check_limit("mailbox_limit", mailbox_limit)
         engine.counters.spawned += 1
         refusal = self._refusal(parent, name, namespace)
         if refusal is not None:

@@ -15,7 +15,7 @@ from ...runtime.engine import Engine
 from ...runtime.errors import ApplicationDown, NoProcess, did_you_mean
 from ...runtime.names import NameEntry, qualify
 from ...runtime.outcomes import Started, StartFailed
-from ...runtime.reasons import Reason
+from ...runtime.reasons import Reason, describe
 from ...runtime.system_base import ExternalEndpoint
 from ..keeper import DeclaredSet
 from ..supervisor import Supervisor
@@ -152,7 +152,10 @@ class Life:
         """Send an exit signal. Raises as :meth:`.AsyncApp.kill`."""
         if isinstance(target, str) and not self.engine.outside.closed:
             target = self.known(qualify(namespace, target)).name
-        self.engine.post(self.engine.kill, target, reason)
+        if self.engine.outside.on_thread():
+            self.engine.kill(target, reason)  # at once: what the caller does next comes behind it
+        else:
+            self.engine.post(self.engine.kill, target, reason)
 
     def drop_name(self, name: str) -> None:
         """Forget a name that nobody has any more. On the engine's thread."""
@@ -162,6 +165,10 @@ class Life:
     async def on_engine(self, function: Callable[[], T]) -> T:
         """Call a function on the engine's thread and await its result."""
         engine = self.engine
+        if self.ended.done():
+            raise ApplicationDown(
+                f"the application has stopped ({describe(self.ended.result())})", reason=self.ended.result()
+            )
         if engine.outside.on_thread():
             return function()
         done: Future[T] = Future()

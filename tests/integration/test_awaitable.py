@@ -34,7 +34,7 @@ def play(
     async def run(server: HttpServer) -> None:
         async with dspex.astart(config=configuration(server, "qa"), loop=loop, **options) as app:
             await use(app, server)
-        assert app.health().status == "stopped"
+        assert (await app.health()).status == "stopped"
 
     with HttpServer(script or answering()) as server:
         asyncio.run(run(server))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version as installed_version
 from typing import Any
 
@@ -11,9 +12,8 @@ import pytest
 
 import dspex
 from dspex.actors.telemetry import EmitCounter, EmitGauge, EmitHistogram
-from dspex.runtime.errors import ApplicationDown, Error, LMServerError, UnknownMessage
+from dspex.runtime.errors import Error, LMServerError, UnknownMessage
 from dspex.runtime.messages import GetStatistics
-from dspex.supervisors.messages import WhichChildren
 from kit.http_server import Exchange, HttpServer, completion
 
 SERVICES = ("core/events", "core/config", "core/registry", "observers/telemetry")
@@ -92,33 +92,6 @@ def test_the_event_stores_own_crash_is_in_its_log(app: dspex.App) -> None:
     assert [report.reason for report in reports] == ["killed"]  # type: ignore[attr-defined]
 
 
-def test_health_tells_what_is_down(app: dspex.App) -> None:
-    """Healthy, degraded with the part and the reason, and after the end stopped; no actor is asked."""
-    assert app.health().ok
-    app.stop_module("qa")
-    app.start_child({"id": "x", "start": dspex.GenServer, "name": "module/x", "restart": "temporary"})
-    app.kill("module/x", "out of order")
-    app.call("supervisor/children", WhichChildren())  # by now it has seen the end
-    health = app.health()
-    assert (health.status, health.parts["module/x"].state, health.parts["module/x"].reason) == (
-        "degraded",
-        "dead",
-        "out of order",
-    )
-    app.stop()
-    assert app.health().status == "stopped"
-
-
-def test_after_the_end_every_call_says_so(app: dspex.App) -> None:
-    """A stopped application refuses calls at once, with the reason; stopping twice is fine."""
-    app.stop(reason="maintenance")
-    app.stop()
-    assert app.wait() == "maintenance"
-    with pytest.raises(ApplicationDown) as caught:
-        app.module("qa")(question="?")
-    assert caught.value.reason == "maintenance"
-
-
 def test_a_failed_call_leads_to_its_events(app: dspex.App) -> None:
     """The error carries the correlation id, and the trace tree below it shows the execution and the request."""
     with pytest.raises(LMServerError) as caught:
@@ -193,6 +166,30 @@ def test_every_actor_tells_its_statistics(app: dspex.App) -> None:
         assert (before.name, before.actor, before.status == "dead") == (name, actor, False)
         assert after.handled >= before.handled >= 0
         assert after.age > before.age > 0
+
+
+class Worker(dspex.GenServer):
+    """Waits on a thread until it is told to go on."""
+
+    def init(self, go_on: threading.Event) -> None:
+        self.go_on = go_on
+
+    @dspex.call
+    async def work(self, msg: str) -> int:
+        await self.run_blocking(self.go_on.wait, 5)
+        return await self.run_blocking(threading.get_ident)
+
+
+def test_blocking_work_holds_up_nobody(app: dspex.App) -> None:
+    """Work that blocks runs on a thread of its own; everybody else is answered meanwhile."""
+    go_on = threading.Event()
+    app.start_child(dspex.ChildSpec("worker", Worker, (go_on,), name="test/worker"))
+    with ThreadPoolExecutor(1) as pool:
+        worked = pool.submit(app.call, "test/worker", "work")
+        assert app.module("qa")(question="Capital of Norway?").answer == "Oslo"
+        assert not worked.done()
+        go_on.set()
+        assert worked.result(5) not in {threading.get_ident(), app.engine.thread_id}
 
 
 def test_values_of_ones_own_are_counted(app: dspex.App) -> None:
