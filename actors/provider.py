@@ -7,6 +7,7 @@ socket. A failed request is a reply, not a crash.
 from __future__ import annotations
 
 import asyncio
+import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final, TypeAlias
@@ -17,7 +18,6 @@ from ..runtime.messages import Reply
 from . import credentials
 from .config_messages import ConfigChanged, GetSettings, SubscribeSettings
 from .credentials import Credentials
-from .http_transport import HttpTransport
 from .leased_transport import LeasedTransport
 from .lm import Attempt, LMRequest, LMResponse
 from .lm_failures import FAILURES, error_from_response
@@ -111,6 +111,9 @@ class ProviderActor(GenServer):
             whole: Settings = await self.call(_CONFIG, GetSettings())
             settings, capture_prompts = _own_settings(whole, provider), whole.events.capture_prompts
         self._capture_prompts = capture_prompts
+        if transport is None:
+            # The HTTP library takes its time to load: not at the start of every program, and not on the loop.
+            await self.run_blocking(importlib.import_module, ".http_transport", __package__)
         await self._adopt(settings)
 
     # -- what it is asked ------------------------------------------------------------------------
@@ -287,6 +290,8 @@ class ProviderActor(GenServer):
 
 def http_transport(settings: ProviderSettings) -> Transport:
     """The network, as the settings want it."""
+    from .http_transport import HttpTransport
+
     return HttpTransport(
         settings.base_url,
         max_connections=settings.max_connections,

@@ -364,8 +364,9 @@ class Engine:
             succession.supervisor_lost(self.names, cell)
 
     def bind_name(self, cell: Cell, name: str) -> None:
-        """Give a starting cell its name."""
+        """Give a starting cell its name; it lives in its name's namespace."""
         cell.name = qualify(cell.namespace, name)
+        cell.namespace = cell.name.rpartition(":")[0] or cell.namespace
         old = self.names.get(cell.name)
         if old is not None:
             succession.returned(cell.parent, old.address)
