@@ -61,7 +61,8 @@ class Error(Exception):
 
     Args:
         message: one sentence: what was expected, what came, and where.
-        **facts: what a program may want to read; each becomes an attribute.
+        **facts: what a program may want to read; each becomes an attribute. An error that ended a call
+            within a trace also has ``correlation_id``, by which its events are found.
     """
 
     code: ClassVar[str] = "error"

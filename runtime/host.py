@@ -153,7 +153,7 @@ class Host:
         engine.stop_reason = reason
         try:
             await self._stop_actors(reason, timeout)
-            engine.router.refuse_all_parked(engine.router.down())
+            engine.router.refuse_all_parked()
             engine.outside.close()
             await self._stop_tasks()
         finally:
@@ -187,7 +187,7 @@ class Host:
         engine.stop_reason = "the event loop it ran on has ended"
         for cell in list(engine.cells.values()):
             cell.die(SHUTDOWN)
-        engine.router.refuse_all_parked(engine.router.down())
+        engine.router.refuse_all_parked()
         engine.outside.close()
         self._let_go()
 

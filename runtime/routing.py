@@ -143,12 +143,12 @@ class Router:
         for call in self._parked.pop(entry.name, ()):
             call.fail(self._nobody(call, entry))
 
-    def refuse_all_parked(self, error: CallError) -> None:
+    def refuse_all_parked(self) -> None:
         """The engine stops: nobody comes back any more."""
         parked, self._parked = self._parked, {}
         for calls in parked.values():
             for call in calls:
-                call.fail(error)
+                call.fail(self.down())
 
     def _nobody(self, call: Call, entry: NameEntry | None, cell: Cell | None = None) -> CallError:
         if self._engine.stopping:

@@ -27,7 +27,7 @@ def name_lost(names: NameTable, cell: Cell) -> None:
         return
     # A first start that failed is nobody's to repeat; a restart that failed is.
     comes_back = entry.state in (*WAITING, "running") or (entry.state == "starting" and entry.restarts > 0)
-    if comes_back and _leave(cell, [name]):
+    if comes_back and _leave(cell, [name], own=True):
         names.set_state(name, entry.state if entry.state in WAITING else "restarting", cell.reason)
     else:
         names.set_state(name, "dead", cell.reason)
@@ -37,7 +37,7 @@ def supervisor_lost(names: NameTable, cell: Cell) -> None:
     """A cell has ended that names were left to: somebody above takes them over, or they are dead."""
     estate, cell.estate = cell.estate, None
     left = [name for group in (estate or {}).values() for name in group if _still_waits(names, name, below=cell)]
-    if left and not _leave(cell, left):
+    if left and not _leave(cell, left, own=False):
         _bury(names, left)
 
 
@@ -53,12 +53,15 @@ def returned(heir: Cell | None, address: LocalAddress | None) -> None:
         heir.estate.pop(address, None)
 
 
-def _leave(ended: Cell, left: list[str]) -> bool:
-    """Leave names to the nearest supervisor above that lives; False if there is none."""
+def _leave(ended: Cell, left: list[str], *, own: bool) -> bool:
+    """Leave names to the nearest supervisor above that lives; False if there is none.
+
+    Its own name an actor leaves to any parent; what was below it only to one that rebuilds.
+    """
     child, heir = ended, ended.parent
     while heir is not None and child.supervised:
         if heir.alive and heir.status != TERMINATING:
-            if child is not ended and not heir.rebuilds:
+            if not (heir.rebuilds or (own and child is ended)):
                 return False
             if heir.estate is None:
                 heir.estate = {}

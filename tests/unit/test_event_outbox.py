@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import weakref
 
 from dspex.actors.event_outbox import EventOutbox
 from dspex.actors.event_store import LOST, NAME, Append
@@ -100,15 +101,20 @@ def test_what_waits_is_bounded() -> None:
 
 
 def test_events_outlive_their_emitter() -> None:
-    """An outbox that nobody holds any more still delivers what waits in it."""
+    """An outbox that nobody holds any more still delivers what waits in it, and is then gone."""
 
     async def run(house: House) -> None:
         store = Store(house)
         await store.start()
         await store.kill()
-        emit(EventOutbox(house.engine), "a")
+        outbox = EventOutbox(house.engine)
+        emit(outbox, "a")
+        nobody = weakref.ref(outbox)
+        del outbox
         gc.collect()
         assert await store.stored() == ["a"]
+        gc.collect()
+        assert nobody() is None
 
     in_house(run)
 
