@@ -11,6 +11,7 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell pwd -P | cksum | cut -d' ' -f1)
 PYTEST := $(BIN)/python -m pytest
 FAST := $(wildcard tests/unit tests/property tests/integration tests/crash tests/architecture)
+TRACES := $(addprefix tests/conformance/data/,named.jsonl random.jsonl)
 
 .PHONY: help venv demo test lint types bench thespian-suite conformance crash wheel examples docs-check clean
 
@@ -56,8 +57,12 @@ bench: $(STAMP) ## the benchmarks
 thespian-suite: $(STAMP) ## Thespian's own suite against our system base
 	@$(BIN)/python -m tests.thespian_suite
 
-conformance: $(STAMP) ## traces of a real OTP, and one suite for each port
+conformance: $(STAMP) ## traces of a real OTP (replayed twice), and one suite for each port
 	@$(PYTEST) -q tests/conformance
+	@for run in first second; do \
+	    echo "replay, $$run run:"; \
+	    $(BIN)/python -m tests.conformance.replay $(TRACES); \
+	done
 
 crash: $(STAMP) ## real processes, really killed
 	@$(PYTEST) -q tests/crash

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from thespian.actors import ActorAddress
 
 from .config_changes import Action
 from .config_paths import Path, PathLike
 from .settings import ModuleSettings, ProviderSettings
+
+START_PATIENCE: Final = 1.0
+"""Seconds that an actor waits for configuration while it starts. Its supervisors serve nobody meanwhile, not even the
+one above that stops them before it can start configuration again (OTP SUP-78): so not long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +121,8 @@ class ConfigChanged:
     Attributes:
         path: where; empty for a reset.
         value: what was put, as plain values, secrets masked; None after a removal or a reset.
-        action: ``updated``, ``removed`` or ``reset``.
+        action: ``updated``, ``removed`` or ``reset``; a reset is also told of when the actor was restarted and has
+            read its journal back, as its crash may have overtaken the news of a change.
     """
 
     path: Path

@@ -28,6 +28,7 @@ MANY: Final = 500
 """Among more names than this no similar one is looked for: it would take too long."""
 
 _ABSENT: Final = object()
+_INTEGER_BITS: Final = 63
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -195,6 +196,8 @@ def _leaf(value: object, at: Path, limits: Limits) -> object:
         raise _refused(f"texts of at most {limits.text_length} characters", f"{len(value)} characters", at)
     if isinstance(value, float) and not math.isfinite(value):
         raise _refused("a finite number", repr(value), at)
+    if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
+        raise _refused("a whole number of at most 64 bits, as in TOML", f"one of {value.bit_length()} bits", at)
     if value is None or isinstance(value, str | bool | int | float | timedelta | Secret | SecretRef | LostSecret):
         return value
     raise _refused("a table, list, text, number, boolean or duration", type(value).__name__, at)

@@ -1,9 +1,9 @@
 """The configuration actor, ``core/config``: who reads settings asks it, who changes them tells it.
 
 A change is checked (path, value, may it be changed now, the whole), journaled, and only then takes effect and is
-acknowledged; one that fails at any step changes nothing. Changes come one after another; reading never waits for
-one. At its start the actor reads its own journal back, so that a restart loses nothing. Without an event store
-it works too, and remembers as long as it lives.
+acknowledged; one that fails at any step changes nothing. Changes come one after another, a bounded number of them
+waiting; reading never waits for one. At its start the actor reads its own journal back, so that a restart loses
+nothing. Without an event store it works too, and remembers as long as it lives.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final, Literal, TypeAlias
 from thespian.actors import ActorAddress
 
 from ..runtime.calls import Call
-from ..runtime.errors import ActorDied, ConfigError, EventInvalid, NoProcess, SignatureError
+from ..runtime.errors import ActorDied, ConfigError, EventInvalid, NoProcess, Overloaded, SignatureError
 from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
 from ..runtime.messages import Down, Reply
 from ..runtime.secret import SecretVault
@@ -53,6 +53,8 @@ _JOURNAL_VERSION: Final = 2
 
 _PAGE: Final = 1000
 _APPEND_ATTEMPTS: Final = 3
+MAX_WAITING: Final = 1000
+"""Changes that may wait for the journal; more are refused."""
 
 
 @dataclass(slots=True)
@@ -115,6 +117,8 @@ class ConfigurationActor(GenServer):
         self._monitors = {self.monitor(address): address for address in self._subscriptions.paths}
         if self._vault.in_use:
             await self._restore()
+            # The crash may have come between the journal and those who are told of a change.
+            self._notify(Change("reset"))
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -167,8 +171,17 @@ class ConfigurationActor(GenServer):
     # -- changing --------------------------------------------------------------------------------
 
     @call
-    def change(self, msg: _ChangeMessage) -> NoReply:
+    def change(self, msg: _ChangeMessage) -> NoReply | Fail:
         """Queue a change; it is answered when it is journaled."""
+        if len(self._waiting) >= MAX_WAITING:
+            label = self.name or "the configuration"
+            return Fail(
+                Overloaded(
+                    f"expected at most {MAX_WAITING} changes waiting for the journal, got one more, at {label}",
+                    target=label,
+                    limit=MAX_WAITING,
+                )
+            )
         self._waiting.append((self.caller, msg))
         if self._pending is None and len(self._waiting) == 1:
             # From a message of its own the append has no caller's deadline: what was journaled is always applied.

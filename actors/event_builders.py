@@ -13,8 +13,10 @@ from pydantic import JsonValue
 from pydantic_core import PydanticSerializationError, from_json, to_json
 
 from .events import Data, EventSource, FunctionEntry, FunctionExit, StateChange, stamp
+from .scrub import excerpt
 
 PREVIEW_CHARS: Final = 200
+MAX_ERROR_CHARS: Final = 1000
 MAX_VALUE_BYTES: Final = 10_000
 """From this size of its JSON on, a value is kept as a preview only."""
 
@@ -66,7 +68,7 @@ def function_exit(
         entry: the event of its call; both stand in the same span.
         duration: seconds.
         result: what it returned; cut if it is large.
-        error: what it raised, or None.
+        error: what it raised, or None; its words are cut if there are many, and credentials taken out.
     """
     return stamp(
         actor,
@@ -79,7 +81,7 @@ def function_exit(
         duration=duration,
         success=error is None,
         result=truncate_if_large(result),
-        error=None if error is None else f"{type(error).__name__}: {error}",
+        error=None if error is None else excerpt(f"{type(error).__name__}: {error}", limit=MAX_ERROR_CHARS),
     )
 
 

@@ -64,10 +64,13 @@ class EventQuery:
 
     def __post_init__(self) -> None:
         for name in ("since", "until"):
-            _check_number(name, getattr(self, name))
+            value = getattr(self, name)
+            _check(name, value, "seconds since the epoch", lambda value: value is None or is_moment(value))
         for name in _TEXT_FIELDS:
-            _check(name, getattr(self, name), "a text of Unicode", lambda value: value is None or _is_text(value))
-        _check("types", self.types, "texts", lambda value: all(_is_text(item) for item in value))
+            _check(name, getattr(self, name), "a text of Unicode", lambda value: value is None or is_text(value))
+        _check(
+            "types", self.types, "a tuple of texts", lambda value: isinstance(value, tuple) and all(map(is_text, value))
+        )
         _check("predicate", self.predicate, "a function", lambda value: value is None or callable(value))
         hint = did_you_mean(str(self.order), ORDERS)
         _check("order", self.order, f"one of {', '.join(ORDERS)}", lambda value: value in ORDERS, hint)
@@ -137,15 +140,16 @@ def _check(name: str, value: Any, expected: str, good: Callable[[Any], bool], hi
         raise StoreError(f"expected {expected}, got {got}, at {name!r} of an event query{hint}", key=name)
 
 
-def _check_number(name: str, value: Any) -> None:
-    def good(given: Any) -> bool:
-        return isinstance(given, int | float) and not isinstance(given, bool) and not math.isnan(given)
+def is_moment(value: object) -> bool:
+    """Whether it can be a wall time in seconds."""
+    try:
+        return isinstance(value, (int, float)) and not isinstance(value, bool) and not math.isnan(value)
+    except OverflowError:  # a whole number beyond the floats
+        return False
 
-    _check(name, value, "seconds since the epoch", lambda given: given is None or good(given))
 
-
-def _is_text(value: Any) -> bool:
-    # Half a surrogate pair is in no event, and databases do not take it.
+def is_text(value: object) -> bool:
+    """Whether it is a text that can be in an event: half a surrogate pair cannot, and databases do not take it."""
     return isinstance(value, str) and not any("\ud800" <= character <= "\udfff" for character in value)
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, Executor, Future
+from concurrent.futures import CancelledError, Executor, Future, wait
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -33,7 +33,7 @@ from ..runtime.log import get_logger
 from ..runtime.messages import Down
 from ..runtime.reasons import Reason
 from .event_codec import encode, fields_of
-from .event_query import EVERYTHING, MAX_LIMIT, EventPage, EventQuery
+from .event_query import EVERYTHING, MAX_LIMIT, EventPage, EventQuery, is_moment, is_text
 from .event_tree import TraceNode, trace_tree
 from .events import Event
 from .journal import Journal, JournalStats
@@ -52,19 +52,45 @@ LOST: Final = ("dspex", "event_store", "lost")
 
 @dataclass(frozen=True, slots=True)
 class Append:
-    """Cast: store these events, all or none; nobody waits."""
+    """Cast: store these events, all or none; nobody waits.
+
+    Raises:
+        EventInvalid: made of something else than a tuple or list.
+    """
 
     events: tuple[Event, ...]
+
+    def __post_init__(self) -> None:
+        _check_batch(self.events)
 
 
 @dataclass(frozen=True, slots=True)
 class AppendAcked:
     """Call: store these events, all or none. Answers their ids once they are stored.
 
-    Raises at the caller: EventInvalid, StoreUnavailable.
+    Raises at the caller: EventInvalid (where it is made: no tuple or list), StoreUnavailable.
     """
 
     events: tuple[Event, ...]
+
+    def __post_init__(self) -> None:
+        _check_batch(self.events)
+
+
+def _check_batch(events: object) -> None:
+    # Here, at the sender: in the store it would be a crash, and a cast has nobody to tell.
+    if not isinstance(events, (tuple, list)):
+        kind = type(events).__name__
+        expected = "a tuple of events"
+        raise EventInvalid(
+            f"expected {expected}, got {kind}, at an append", field="events", expected=expected, got=kind
+        )
+
+
+def _check_query(query: object) -> None:
+    if not isinstance(query, EventQuery):
+        kind = type(query).__name__
+        raise StoreError(f"expected an EventQuery, got {kind}; EventQuery.of(type=..., ...) makes one", key="query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +99,22 @@ class Query:
 
     query: EventQuery = EVERYTHING
 
+    def __post_init__(self) -> None:
+        _check_query(self.query)
+
 
 @dataclass(frozen=True, slots=True)
 class GetEvent:
-    """Call: answers the event with this id. Raises at the caller: EventNotFound."""
+    """Call: answers the event with this id. Raises at the caller: EventNotFound; StoreError if it can be no id."""
 
     id: str
+
+    def __post_init__(self) -> None:
+        if not is_text(self.id):
+            kind = type(self.id).__name__
+            raise StoreError(
+                f"expected the id of an event, got {kind}, at a look-up; an id is a text of Unicode", key="id"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,10 +126,24 @@ class TraceTree:
 
 @dataclass(frozen=True, slots=True)
 class Prune:
-    """Call: forget events older than ``before`` (epoch seconds), of these types or of all. Answers how many."""
+    """Call: forget events older than ``before`` (epoch seconds), of these types or of all. Answers how many.
+
+    Raises:
+        StoreError: made of something else; a database would compare a text too, and forget everything.
+    """
 
     before: float
     types: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        before: object = self.before
+        if not is_moment(before):
+            shown = repr(before) if isinstance(before, (str, float)) else type(before).__name__
+            raise StoreError(f"expected seconds since the epoch, got {shown}, at 'before' of a pruning", key="before")
+        types: object = self.types
+        if not isinstance(types, (tuple, list)) or not all(map(is_text, self.types)):
+            shown = type(types).__name__ if isinstance(types, str) else repr(types)
+            raise StoreError(f"expected a tuple of types, got {shown}, at 'types' of a pruning", key="types")
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +163,9 @@ class Subscribe:
 
     subscriber: ActorAddress
     query: EventQuery = EVERYTHING
+
+    def __post_init__(self) -> None:
+        _check_query(self.query)
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,14 +256,20 @@ class _Subscription:
 
 
 class _Owned:
-    """The journal as a resource of the actor: closing may wait for the disk, so it happens on a thread."""
+    """A journal that opens, as a resource of the actor: closed also if it opens only after the actor's end."""
 
-    def __init__(self, executor: Executor, journal: Journal) -> None:
+    def __init__(self, executor: Executor, open_it: Callable[[], Journal]) -> None:
         self._executor = executor
-        self._journal = journal
+        self.opening = executor.submit(open_it)
 
     async def aclose(self) -> None:
-        await asyncio.wrap_future(self._executor.submit(self._journal.close))
+        # Opening and closing may wait for the disk, so both happen on threads.
+        await asyncio.wrap_future(self._executor.submit(self._close))
+
+    def _close(self) -> None:
+        wait([self.opening])
+        if not self.opening.cancelled() and self.opening.exception() is None:
+            self.opening.result().close()
 
 
 class EventStore(GenServer):
@@ -230,8 +289,8 @@ class EventStore(GenServer):
             StoreError: it cannot be opened; the start fails with this reason.
         """
         if callable(journal):
-            self._journal: Journal = await self.run_blocking(journal)
-            self.own(_Owned(self.system.executor, self._journal))
+            owned = self.own(_Owned(self.system.executor, journal))
+            self._journal: Journal = await asyncio.wrap_future(owned.opening)
         else:
             self._journal = journal
         self._subscriptions: dict[int, _Subscription] = {}
@@ -297,9 +356,10 @@ class EventStore(GenServer):
         count = len(outcome.events)
         self._lost += count
         self.system.telemetry.execute(LOST, {"count": count}, {"code": error.code})
-        if not self._failing or isinstance(error, EventInvalid):
+        invalid = isinstance(error, EventInvalid)
+        if invalid or not self._failing:
             self._log.warning("events were not stored", count=count, code=error.code, error=error.message)
-        self._failing = not isinstance(error, EventInvalid)
+        self._failing = self._failing or not invalid
 
     # -- asking ------------------------------------------------------------------------------------
 
@@ -370,11 +430,15 @@ class EventStore(GenServer):
             except StoreError as error:
                 del self._subscriptions[number]
                 self.demonitor(number)
-                self.send(subscription.subscriber, SubscriptionEnded(number, error))
+                self._tell(subscription, SubscriptionEnded(number, error))
                 continue
             if found:
                 seqs, events = zip(*found, strict=True)
-                self.send(subscription.subscriber, EventNotification(number, events, seqs))
+                self._tell(subscription, EventNotification(number, events, seqs))
+
+    def _tell(self, subscription: _Subscription, news: EventNotification | SubscriptionEnded) -> None:
+        # Without the trace (and user) of whichever message was handled last: the events are of many.
+        self.system.send(subscription.subscriber, news, self._myRef, None)
 
     # -- the end -----------------------------------------------------------------------------------
 

@@ -102,7 +102,7 @@ def _invalid(cls: type[Event], fields: Mapping[str, Any], error: ValidationError
     # The value itself only where it cannot hold anything private.
     got = repr(value) if isinstance(value, int | float | None) else type(value).__name__
     if first["type"] == "missing":
-        near = did_you_mean(field, set(fields) - set(cls.model_fields))
+        near = did_you_mean(field, [word for word in fields if word not in cls.model_fields])
         got = "nothing" + near.replace("did you mean", "was it meant by")
     return EventInvalid(
         f"expected a valid {kind} event, got {got}, at {field!r}: {expected}",
@@ -323,8 +323,8 @@ class CustomEvent(Event, frozen=True):
         return self
 
 
-class UnknownEvent(CustomEvent, frozen=True):
-    """An event whose type or version this program does not know; nothing of it is lost."""
+class UnknownEvent(Event, frozen=True):
+    """An event whose type or version this program does not know; its own fields are all in ``model_extra``."""
 
     version: int = Field(default=0, ge=0)
 

@@ -88,8 +88,8 @@ class HttpTransport:
         await self._client.aclose()
 
     async def _exchange(self, request: HttpRequest) -> HttpResponse | LMError:
-        bad = next((name for name, value in request.headers.items() if not _sendable(value)), None)
-        if bad is not None:  # asked here, because the libraries' errors would quote the value
+        bad = next((name for name, value in request.headers.items() if not _sendable(name + value)), None)
+        if bad is not None:  # asked here, because the libraries' errors would quote the value, or be of any class
             return self._error("invalid", "a header of printable ASCII characters", f"others in {bad!r}", {})
         facts: dict[str, object] = {}
         try:

@@ -23,7 +23,9 @@ def json_text(value: object) -> str:
 
 
 def json_count(value: object) -> int | None:
-    """The value if it is a whole number >= 0 (``12.0`` is one), else None."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0 or value != value // 1:
+    """The value if it is a whole number >= 0 (``12.0`` is one) of at most 63 bits, else None."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    if not 0 <= value < 2**63 or value != value // 1:
         return None
     return int(value)

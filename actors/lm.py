@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
@@ -28,11 +28,20 @@ _OWNED_KEYS: Final = frozenset({"model", "messages", "n", "stream", "stream_opti
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool that the model asks for. ``arguments`` is the JSON text as the model wrote it."""
+    """A tool that the model asks for. ``arguments`` is the JSON text as the model wrote it.
+
+    Raises:
+        LMInvalidRequest: one of them is no text.
+    """
 
     id: str
     name: str
     arguments: str
+
+    def __post_init__(self) -> None:
+        for name in ("id", "name", "arguments"):
+            if not isinstance(value := getattr(self, name), str):
+                raise _invalid(f"tool_calls.{name}", "text", value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +56,7 @@ class Message:
         name: the speaker's name, if the provider should see it.
 
     Raises:
-        LMInvalidRequest: the role is unknown or the content has the wrong type.
+        LMInvalidRequest: the role is unknown, or another argument has the wrong type.
     """
 
     role: Role
@@ -60,10 +69,24 @@ class Message:
         if self.role not in ROLES:
             hint = did_you_mean(str(self.role), ROLES)
             raise _invalid("role", f"one of {', '.join(ROLES)}", self.role, hint)
+        self._check_content()
+        for field_name in ("tool_call_id", "name"):
+            if not isinstance(value := getattr(self, field_name), str | None):
+                raise _invalid(field_name, "text or None", value)
+        object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
+        for index, tool_call in enumerate(self.tool_calls):
+            if type(tool_call) is not ToolCall:
+                raise _invalid(f"tool_calls[{index}]", "a ToolCall", tool_call)
+
+    def _check_content(self) -> None:
         content = cast("object", self.content)
-        if isinstance(content, list):
-            object.__setattr__(self, "content", tuple(plain_json(content, "content")))
-        elif not isinstance(content, str | tuple | None):
+        if isinstance(content, list | tuple):
+            parts = plain_json(list(cast("Iterable[object]", content)), "content")
+            for index, part in enumerate(parts):
+                if not isinstance(part, dict):
+                    raise _invalid(f"content[{index}]", "a part, as a mapping", part)
+            object.__setattr__(self, "content", tuple(parts))
+        elif not isinstance(content, str | None):
             raise _invalid("content", "text, parts or None", content)
 
 
@@ -100,6 +123,8 @@ class LMRequest:
 
     def __post_init__(self) -> None:
         self._check_messages()
+        if not isinstance(cast("object", self.model), str | None):
+            raise _invalid("model", "text or None", self.model)
         self._check_numbers()
         self._check_stop()
         # A copy: what is sent cannot change under the provider's hands.
@@ -107,6 +132,8 @@ class LMRequest:
             object.__setattr__(self, name, plain_json(getattr(self, name), name))
         if self.tools is not None:
             object.__setattr__(self, "tools", tuple(plain_json(list(self.tools), "tools")))
+        if not isinstance(cast("object", self.extra), dict):
+            raise _invalid("extra", "a mapping", self.extra)
         for key in self.extra:
             if key in _OWNED_KEYS or key in self.__dataclass_fields__:
                 raise _invalid(f"extra.{key}", "a key that LMRequest does not set itself", self.extra[key])
@@ -126,20 +153,21 @@ class LMRequest:
     def _check_numbers(self) -> None:
         for name in ("temperature", "top_p"):
             value: object = getattr(self, name)
-            ok = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value >= 0
+            ok = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
             if value is not None and not ok:
                 raise _invalid(name, "a finite number >= 0", value)
-        for name, least in (("max_tokens", 1), ("seed", None)):
+        for name, least in (("max_tokens", 1), ("seed", -(2**63))):
             value = getattr(self, name)
-            ok = isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least)
+            ok = isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
             if value is not None and not ok:
-                raise _invalid(name, "a whole number" + (f" >= {least}" if least else ""), value)
+                raise _invalid(name, f"a whole number{' >= 1' if least == 1 else ''} of at most 64 bits", value)
 
     def _check_stop(self) -> None:
         stop: object = self.stop
         if stop is None:
             return
-        texts = (stop,) if isinstance(stop, str) else tuple(self.stop or ())
+        given: object = (stop,) if isinstance(stop, str) else stop
+        texts = tuple(cast("Iterable[object]", given)) if isinstance(given, Iterable) else (None,)
         if not all(type(text) is str for text in texts):
             raise _invalid("stop", "text or a sequence of texts", stop)
         object.__setattr__(self, "stop", texts)
@@ -280,6 +308,9 @@ def _characters(message: Message) -> int:
 
 
 def _invalid(where: str, expected: str, got: object, more: str = "") -> LMInvalidRequest:
-    shown = repr(got)
+    try:
+        shown = repr(got)
+    except ValueError:  # a number of more digits than Python prints
+        shown = f"one {type(got).__name__}, too long to print"
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
     return LMInvalidRequest(f"expected {expected}, got {shown}, at {where}{more}", field=where, expected=expected)

@@ -22,7 +22,7 @@ from ..runtime.errors import (
     SignatureError,
 )
 from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
-from .config_messages import ConfigChanged, GetModuleSettings, SubscribeSettings
+from .config_messages import START_PATIENCE, ConfigChanged, GetModuleSettings, SubscribeSettings
 from .event_outbox import EventOutbox
 from .events import ModuleExecution, stamp
 from .lm import LMResponse
@@ -31,6 +31,8 @@ from .module_plan import ModulePlan
 from .prediction import Prediction, PredictionInfo
 from .provider_messages import Complete
 from .registry import announce
+from .settings_types import is_table
+from .signature import Signature
 from .signature_values import KEPT, check_inputs, shorten
 
 KIND: Final = "predict"
@@ -86,8 +88,9 @@ class PredictModule(GenServer):
             plan = ModulePlan.of(settings)
         else:
             for path in (("modules", self._id), ("dspex", "modules")):
-                await self.call(CONFIG, SubscribeSettings(self.myAddress, path))
-            plan = ModulePlan.configured(await self.call(CONFIG, GetModuleSettings(self._id)))
+                await self.call(CONFIG, SubscribeSettings(self.myAddress, path), timeout=START_PATIENCE)
+            own = await self.call(CONFIG, GetModuleSettings(self._id), timeout=START_PATIENCE)
+            plan = ModulePlan.configured(own)
         self._refusal: Error | None = None
         self._plan = plan
         self._slots = asyncio.Semaphore(plan.max_concurrency)
@@ -252,14 +255,13 @@ class PredictModule(GenServer):
         if code is not None:
             tally.failures += 1
             tally.last_error = code
-        given = msg.inputs
         event = stamp(
             self,
             ModuleExecution,
             module=self._id,
             module_type=KIND,
             signature=str(signature),
-            input_fields=tuple(name for name in signature.input_names if name in given),
+            input_fields=_given(signature, msg.inputs),
             output_fields=signature.output_names if code is None else (),
             duration=max(self.clock.monotonic() - began, 0.0),
             success=code is None,
@@ -317,6 +319,11 @@ def _outputs(plan: ModulePlan, response: LMResponse) -> dict[str, Any]:
         hint = "; the answer was cut off, max_tokens is too small" if response.finish_reason == "length" else ""
         facts = {**error.facts, "finish_reason": response.finish_reason}
         raise ParseError(f"{error.message}{hint}", **facts) from None
+
+
+def _given(signature: Signature, inputs: object) -> tuple[str, ...]:
+    # Refused inputs are told of too, and may be anything.
+    return tuple(name for name in signature.input_names if name in inputs) if is_table(inputs) else ()
 
 
 def _code(error: BaseException) -> str:

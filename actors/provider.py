@@ -7,7 +7,6 @@ socket. A failed request is a reply, not a crash.
 from __future__ import annotations
 
 import asyncio
-import importlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final, TypeAlias
@@ -16,14 +15,14 @@ from ..runtime.errors import ActorDied, ConfigError, Error, LMError, LMTimeout, 
 from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
 from ..runtime.messages import Reply
 from . import credentials
-from .config_messages import ConfigChanged, GetSettings, SubscribeSettings
+from .config_messages import START_PATIENCE, ConfigChanged, GetSettings, SubscribeSettings
 from .credentials import Credentials
 from .leased_transport import LeasedTransport
 from .lm import Attempt, LMRequest, LMResponse
 from .lm_failures import FAILURES, error_from_response
 from .lm_reports import LmReports
 from .provider_messages import Complete, ProviderStatus, ProviderStatusReport
-from .provider_tally import Tally
+from .provider_tally import Health, Tally
 from .registry import announce
 from .settings import ProviderSettings, Settings
 from .transport import HttpResponse, Transport
@@ -82,7 +81,7 @@ class ProviderActor(GenServer):
         provider: its id; its settings are ``ai.providers.<id>``.
         settings: its settings, for use without a configuration actor.
         capture_prompts: whether prompts are kept in events; with a configuration actor, as configured.
-        transport: makes the way to the network.
+        transport: makes the way to the network; :func:`http_transport`, on a thread, if not given.
 
     Raises:
         ConfigError: the provider is not configured, or its kind has no wire format.
@@ -98,7 +97,7 @@ class ProviderActor(GenServer):
     ) -> None:
         """Read the settings, and be told when they change."""
         self._provider = provider
-        self._new_transport = transport or http_transport
+        self._new_transport = transport
         self._tally = Tally()
         self._reports = LmReports(self, provider)
         self._started = self.clock.monotonic()
@@ -107,13 +106,10 @@ class ProviderActor(GenServer):
         self._setup: _Setup | None = None
         if settings is None:
             for path in (("ai", "providers", provider), ("events", "capture_prompts")):
-                await self.call(_CONFIG, SubscribeSettings(self.myAddress, path))
-            whole: Settings = await self.call(_CONFIG, GetSettings())
+                await self.call(_CONFIG, SubscribeSettings(self.myAddress, path), timeout=START_PATIENCE)
+            whole: Settings = await self.call(_CONFIG, GetSettings(), timeout=START_PATIENCE)
             settings, capture_prompts = _own_settings(whole, provider), whole.events.capture_prompts
         self._capture_prompts = capture_prompts
-        if transport is None:
-            # The HTTP library takes its time to load: not at the start of every program, and not on the loop.
-            await self.run_blocking(importlib.import_module, ".http_transport", __package__)
         await self._adopt(settings)
 
     # -- what it is asked ------------------------------------------------------------------------
@@ -135,7 +131,7 @@ class ProviderActor(GenServer):
             base_url=settings.base_url,
             default_model=settings.default_model,
             uptime=self.clock.monotonic() - self._started,
-            **asdict(self._tally),
+            **asdict(replace(self._tally, health=self._health)),
         )
 
     # -- settings --------------------------------------------------------------------------------
@@ -159,8 +155,7 @@ class ProviderActor(GenServer):
             await self._adopt(_own_settings(whole, self._provider))
         except ConfigError as error:
             # Requests in flight may end; new ones are told what is wrong until it is put right.
-            self._refusal = error
-            self._tally.health, self._tally.last_error = "misconfigured", str(error)
+            self._refusal, self._tally.last_error = error, str(error)
         self._announce()
 
     async def _adopt(self, settings: ProviderSettings) -> None:
@@ -168,13 +163,23 @@ class ProviderActor(GenServer):
         if old is not None and _connection(old.settings) == _connection(settings):
             lease = old.lease
         else:
-            lease = self.own(LeasedTransport(self._new_transport(settings), self.disown))
+            lease = self.own(LeasedTransport(await self._open(settings), self.disown))
         if old is not None and old.settings != settings:
             self._tally.health = "ready"
         self._setup, self._refusal = _Setup(settings, wire, lease), None
         if old is not None and old.lease is not lease:
             await old.lease.retire()
         self._announce()
+
+    async def _open(self, settings: ProviderSettings) -> Transport:
+        if self._new_transport is not None:
+            return self._new_transport(settings)
+        # The HTTP library and the certificates take their time to load: not on the loop.
+        return await self.run_blocking(http_transport, settings)
+
+    @property
+    def _health(self) -> Health:
+        return self._tally.health if self._refusal is None else "misconfigured"
 
     @property
     def _settings(self) -> ProviderSettings:
@@ -282,15 +287,15 @@ class ProviderActor(GenServer):
             "kind": settings.kind,
             "base_url": settings.base_url,
             "model": settings.default_model,
-            "status": self._tally.health,
+            "status": self._health,
             **self._tally.counters(),
         }
         announce(self, metadata)
 
 
 def http_transport(settings: ProviderSettings) -> Transport:
-    """The network, as the settings want it."""
-    from .http_transport import HttpTransport
+    """The network, as the settings want it. Blocks while the HTTP library and the certificates are loaded."""
+    from .http_transport import HttpTransport  # noqa: PLC0415 - its import costs as much as all the rest
 
     return HttpTransport(
         settings.base_url,

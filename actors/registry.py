@@ -200,7 +200,8 @@ class RegistryActor(GenServer):
     def _tell(self, kind: Any, entry: NameEntry) -> None:
         for address, watcher in self._watchers.items():
             if watcher.wants(entry):
-                self.send(address, NameEvent(kind, self._row(entry)))
+                # Without a trace, as above: neither is it the watcher's.
+                self.system.send(address, NameEvent(kind, self._row(entry)), self._myRef, None)
 
     def _row(self, entry: NameEntry) -> RegistryRow:
         return row_of(entry, self.system.now())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 from ..runtime.errors import ActorDied, CallTimeout, Error, NameUnavailable, NoProcess, UnknownMessage
 from ..runtime.gen_server import GenServer
@@ -10,8 +10,6 @@ from ..runtime.messages import GetStatistics
 from .registry_messages import HealthCheck, HealthReport, Outcome
 from .registry_rows import REASON_LENGTH, reason_text
 from .scrub import scrub
-
-_WELL: Final = (None, "ok")
 
 
 async def check_health(asker: GenServer, question: HealthCheck) -> HealthReport:
@@ -45,6 +43,14 @@ async def _ask(asker: GenServer, question: HealthCheck) -> tuple[Outcome, str | 
         if question.check is None and isinstance(error, UnknownMessage):
             return "healthy", None  # a plain Thespian actor knows no system message, but it lives to say so
         return "error", f"{error.code}: {error}"
-    if question.check is None or answer is True or answer in _WELL:
-        return "healthy", None
-    return "failed", repr(answer)
+    except Exception as error:  # fault boundary: an actor may refuse with any exception, and the registry must live
+        return "error", f"{type(error).__name__}: {error}"
+    well = answer is None or answer is True or (isinstance(answer, str) and answer == "ok")
+    return ("healthy", None) if well or question.check is None else ("failed", _shown(answer))
+
+
+def _shown(answer: object) -> str:
+    try:
+        return repr(answer)
+    except Exception:  # fault boundary: the answer's own __repr__
+        return type(answer).__name__

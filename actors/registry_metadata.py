@@ -17,10 +17,18 @@ MAX_BYTES: Final = 64 * 1024
 MAX_DEPTH: Final = 32
 
 # Keys that hold credentials wherever one meets them, and values that are credentials wherever they stand.
-_SECRET_KEYS: Final = frozenset(
-    {"api_key", "apikey", "authorization", "password", "passwd", "secret", "access_token", "private_key"}
+_SECRET_KEYS: Final = (
+    "api_key",
+    "apikey",
+    "authorization",
+    "password",
+    "passwd",
+    "secret",
+    "access_token",
+    "private_key",
 )
-_CREDENTIAL: Final = re.compile(r"sk-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
+# Not after a letter: "risk-assessment" is none.
+_CREDENTIAL: Final = re.compile(r"(?<![A-Za-z])sk-[A-Za-z0-9_-]{8,}|(?i:bearer)\s+[A-Za-z0-9._~+/=-]{8,}")
 
 
 def checked_metadata(metadata: object, name: str) -> dict[str, Any]:
@@ -67,7 +75,9 @@ def _checked_mapping(mapping: Mapping[Any, Any], name: str, path: tuple[str, ...
         if not isinstance(key, str):
             _refuse(name, path, "texts as keys", type(key).__name__)
         plain = str.__str__(key)
-        if plain.lower().replace("-", "_") in _SECRET_KEYS and not (value is None or isinstance(value, bool)):
+        if _CREDENTIAL.search(plain):
+            _refuse(name, path, "no secret", "a key that looks like a credential")
+        if plain.lower().replace("-", "_").endswith(_SECRET_KEYS) and not (value is None or isinstance(value, bool)):
             _refuse(name, (*path, plain), "no secret (announce whether there is one, or its variable's name)", "one")
         made[plain] = _checked(value, name, (*path, plain))
     return made

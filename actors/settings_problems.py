@@ -34,7 +34,7 @@ _EXPECTED: Final[Mapping[str, str]] = {
     "float_type": "a number",
     "bool_type": "true or false",
 }
-_LOOKS_SECRET: Final = re.compile(r"(?i)^\s*(bearer\s|basic\s|sk-|pk-|aiza|gh[a-z]_|xox|eyj)|://[^/\s]*@")
+_LOOKS_SECRET: Final = re.compile(r"(?i)^\s*(bearer\s|basic\s|sk-|pk-|aiza|gh[a-z]_|xox|eyj)|://[^/\s]*@|://\S*[?#]")
 
 
 @dataclass(frozen=True, slots=True)

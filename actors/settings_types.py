@@ -38,8 +38,9 @@ UNITS: Final[Mapping[str, float]] = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600
 LONGEST_BARE: Final = 3600.0
 """A plain number above this is taken for milliseconds by mistake, and refused."""
 
-_DURATION: Final = re.compile(r"\s*(\d+(?:\.\d+)?|\.\d+)\s*([a-z]+)?\s*")
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*([a-z]+)?")
 _VARIABLE: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HEADER_NAME: Final = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 
 class SettingsModel(BaseModel):
@@ -108,13 +109,13 @@ def seconds(value: object) -> float:
         return _from_text(value)
     if isinstance(value, bool) or not isinstance(value, int | float):
         refuse('a duration: seconds as a number, or a text with a unit such as "30s" or "500ms"')
-    return _bare(float(value))
+    return _bare(_as_float(value))
 
 
 def seconds_in_name(value: object) -> float:
     """As :func:`seconds`, for a key whose name holds the unit: a plain number may exceed 3600."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return _not_negative(float(value))
+        return _not_negative(_as_float(value))
     return seconds(value)
 
 
@@ -135,6 +136,13 @@ def _bare(value: float) -> float:
     return _not_negative(value)
 
 
+def _as_float(value: float) -> float:
+    try:
+        return float(value)
+    except OverflowError:  # a whole number of more than 1024 bits
+        return math.inf
+
+
 def _not_negative(value: float) -> float:
     if not math.isfinite(value) or value < 0:
         refuse("a duration that is finite and not negative")
@@ -142,7 +150,7 @@ def _not_negative(value: float) -> float:
 
 
 def _from_text(text: str) -> float:
-    match = _DURATION.fullmatch(text.lower())
+    match = _DURATION.fullmatch(text.strip().lower())
     if match is None:
         refuse('a duration such as "30s", "500ms", "2m" or "1h"')
     number, unit = float(match[1]), match[2]
@@ -176,6 +184,7 @@ def base_url(value: str) -> str:
     try:
         parts = urlsplit(value)
         host, user, _ = parts.hostname, parts.username, parts.port
+        value.encode()  # half of a surrogate pair can be sent to nobody
     except ValueError:
         refuse("an http or https address")
     if parts.scheme not in ("http", "https") or not host or any(mark.isspace() for mark in value):
@@ -183,6 +192,13 @@ def base_url(value: str) -> str:
     if user is not None or parts.query or parts.fragment:
         refuse("an address without credentials, query or fragment (a key belongs in api_key)")
     return value.rstrip("/")
+
+
+def header_name(value: str) -> str:
+    """Check the name of an HTTP header (RFC 9110, 5.1)."""
+    if not _HEADER_NAME.fullmatch(value):
+        refuse("a header name of ASCII letters, digits and -")
+    return value
 
 
 def _workers(value: object) -> int | Literal["auto"]:
@@ -241,7 +257,11 @@ Name: TypeAlias = Annotated[
 """A provider's or module's name: it is one segment of a path and of a registered name."""
 
 Table: TypeAlias = Annotated[Mapping[Name, V], AfterValidator(frozen_table)]
-Headers: TypeAlias = Annotated[Mapping[Text, Hidden], AfterValidator(frozen_table), Kind("table of secrets")]
+Headers: TypeAlias = Annotated[
+    Mapping[Annotated[Text, AfterValidator(header_name)], Hidden],
+    AfterValidator(frozen_table),
+    Kind("table of secrets"),
+]
 Examples: TypeAlias = Annotated[
     tuple[Annotated[Mapping[str, Any], AfterValidator(frozen_table)], ...],
     BeforeValidator(_as_tuple),

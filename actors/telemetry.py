@@ -29,9 +29,23 @@ FLUSH_INTERVAL: Final = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Cast: take these values; from elsewhere, where somebody batched them."""
+    """Cast: take these values; from elsewhere, where somebody batched them.
+
+    Raises:
+        MetricError: they are no tuple of :class:`~.metric_values.Update`.
+    """
 
     updates: tuple[Update, ...]
+
+    def __post_init__(self) -> None:
+        given: object = self.updates
+        odd = [one for one in self.updates if not _is_update(one)] if isinstance(given, tuple) else [given]
+        if odd:
+            raise MetricError(f"expected a tuple of updates, got {type(odd[0]).__name__}, at Record", name="updates")
+
+
+def _is_update(value: object) -> bool:
+    return isinstance(value, Update)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +137,7 @@ class TelemetryReport:
         series: series held now.
         handlers: handlers attached to the engine's telemetry, this actor's included, one for each event.
         attached: whether this actor's own handler is attached.
-        buffered: values waiting in the buffer.
+        buffered: values that waited in the buffer when this was asked.
         dropped: values dropped because the buffer was full.
         malformed: measurements of known events that were no usable number.
         rejected: values refused, of the wrong kind or with too many names.
@@ -208,12 +222,13 @@ class TelemetryActor(GenServer):
     @call
     def status(self, msg: TelemetryStatus) -> TelemetryReport:
         """How it does."""
+        buffered = self._collector.buffered
         self._take(self._collector.drain())
         return TelemetryReport(
             series=self._metrics.series_count,
             handlers=len(self.system.telemetry.list_handlers()),
             attached=self._collector.attached,
-            buffered=self._collector.buffered,
+            buffered=buffered,
             dropped=self._collector.dropped,
             malformed=self._collector.malformed,
             rejected=self._rejected,
@@ -270,4 +285,6 @@ class TelemetryActor(GenServer):
             self._collector.close()
 
     def _start_flush(self) -> None:
-        self.start_timer(self._flush_interval, _Flush())
+        # Posted by another thread it may come after the end of this actor.
+        if self.system.alive(self.myAddress):
+            self.start_timer(self._flush_interval, _Flush())

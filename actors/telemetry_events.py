@@ -70,9 +70,9 @@ def _status(metadata: Metadata) -> object:
     return "cancelled" if gave_up else "error"
 
 
-def _supervisor(metadata: Metadata) -> object:
+def _actor(key: str) -> Source:
     # One without a name is shown with its address, which is new at every restart: its class is enough.
-    return label_text(metadata.get("supervisor")).partition("<")[0]
+    return lambda metadata: label_text(metadata.get(key)).partition("<")[0]
 
 
 def _is_restart(metadata: Metadata) -> bool:
@@ -130,6 +130,7 @@ HANDLER_FAILURES: Final = _counter(
 
 _BY_MODEL: Final = (("model", "model"), ("provider", "provider"))
 _BY_MODULE: Final = (("module", "module"),)
+_SUPERVISOR: Final = _actor("supervisor")
 
 
 def _lm(word: str, status: Source) -> Iterable[Rule]:
@@ -158,14 +159,14 @@ RULES: Final[tuple[Rule, ...]] = (
     *_module("stop", _constant("success")),
     *_module("exception", _status),
     Rule(("dspex", "module", "exception"), MODULE_ERRORS, None, (("code", _code), *_BY_MODULE), _is_failure),
-    Rule(("dspex", "supervisor", "report"), SUPERVISOR_REPORTS, None, (("kind", "kind"), ("supervisor", _supervisor))),
-    Rule(("dspex", "supervisor", "report"), SUPERVISOR_RESTARTS, None, (("supervisor", _supervisor),), _is_restart),
-    Rule(("dspex", "supervisor", "start"), SUPERVISOR_STARTS, None, (("supervisor", _supervisor),)),
+    Rule(("dspex", "supervisor", "report"), SUPERVISOR_REPORTS, None, (("kind", "kind"), ("supervisor", _SUPERVISOR))),
+    Rule(("dspex", "supervisor", "report"), SUPERVISOR_RESTARTS, None, (("supervisor", _SUPERVISOR),), _is_restart),
+    Rule(("dspex", "supervisor", "start"), SUPERVISOR_STARTS, None, (("supervisor", _SUPERVISOR),)),
     Rule(("dspex", "registry", "registered"), REGISTRY_REGISTERED, None, (("kind", "kind"),)),
     Rule(("dspex", "registry", "unregistered"), REGISTRY_UNREGISTERED, None, (("kind", "kind"),)),
     Rule(("dspex", "event_store", "appended"), EVENTS_APPENDED, "count"),
     Rule(("dspex", "event_store", "lost"), EVENTS_LOST, "count"),
-    Rule(("dspex", "engine", "slow_handler"), SLOW_HANDLER, "seconds", (("actor", "actor"),)),
+    Rule(("dspex", "engine", "slow_handler"), SLOW_HANDLER, "seconds", (("actor", _actor("actor")),)),
     Rule(HANDLER_FAILURE, HANDLER_FAILURES),
 )
 """Every event that dspex turns into metrics."""

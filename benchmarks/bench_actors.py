@@ -6,6 +6,7 @@ import gc
 import os
 import statistics
 import time
+from pathlib import Path
 from typing import Any
 
 from dspex.runtime.child_spec import ChildSpec
@@ -110,7 +111,7 @@ def _unsupervised() -> float:
 
 
 def _resident() -> int:
-    with open("/proc/self/statm", encoding="ascii") as statm:
+    with Path("/proc/self/statm").open(encoding="ascii") as statm:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -57,7 +57,7 @@ def _batched() -> float:
 
 def _single_p99() -> float:
     with tempfile.TemporaryDirectory() as folder, dspex.start(config=_config(folder)) as app:
-        taken = []
+        taken: list[float] = []
         for _ in range(SINGLES):
             event = _event(app)
             began = time.perf_counter()

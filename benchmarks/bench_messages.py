@@ -112,7 +112,7 @@ class Driver(GenServer):
             self.reply(self.who, None)
 
 
-class Echo(Actor):  # type: ignore[misc]
+class Echo(Actor):
     """Thespian: sends back what it gets."""
 
     def receiveMessage(self, msg: Any, sender: Any) -> None:  # noqa: N802
@@ -120,7 +120,7 @@ class Echo(Actor):  # type: ignore[misc]
             self.send(sender, msg)
 
 
-class Rounds(Actor):  # type: ignore[misc]
+class Rounds(Actor):
     """Thespian: plays ping-pong with an Echo."""
 
     def receiveMessage(self, msg: Any, sender: Any) -> None:  # noqa: N802
@@ -132,7 +132,7 @@ class Rounds(Actor):  # type: ignore[misc]
             self.send(sender, 0) if self.left else self.send(self.who, "done")
 
 
-class PykkaEcho(pykka.ThreadingActor):  # type: ignore[misc]
+class PykkaEcho(pykka.ThreadingActor):
     """Pykka: answers what it is asked."""
 
     def on_receive(self, message: Any) -> Any:
@@ -178,7 +178,7 @@ def _saturated_p99(engine: Engine, server: Any, driver: Any) -> float:
 
     busy = threading.Thread(target=keep_busy, daemon=True)
     busy.start()
-    taken = []
+    taken: list[float] = []
     for _ in range(300):
         began = time.perf_counter()
         engine.outside.call_blocking(server, ADD, timeout=5.0)

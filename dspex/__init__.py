@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from .actors.prediction import Prediction
+    from .actors.registry import announce
     from .actors.signature import Signature
     from .runtime.child_spec import ChildSpec
     from .runtime.context import Context
@@ -50,6 +51,7 @@ __version__ = "0.1.0"
 
 _HOME: Final = {
     ".actors.prediction": ("Prediction",),
+    ".actors.registry": ("announce",),
     ".actors.signature": ("Signature",),
     ".runtime.child_spec": ("ChildSpec",),
     ".runtime.context": ("Context",),
@@ -105,6 +107,7 @@ __all__ = (
     "TaskDone",
     "TaskFailed",
     "__version__",
+    "announce",
     "astart",
     "call",
     "cast",

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from queue import SimpleQueue
+from types import FrameType
 from typing import Annotated, Any, Final
 
 import typer
@@ -61,8 +62,12 @@ def run(
     """Start the application and keep it running until Ctrl-C or SIGTERM."""
     # Not an Event: a signal handler may interrupt the very thread that waits, and this queue allows for that.
     told: SimpleQueue[None] = SimpleQueue()
+
+    def tell(number: int, frame: FrameType | None) -> None:
+        told.put(None)
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: told.put(None))
+        signal.signal(number, tell)
     with start(config) as app:
         app.on_exit(lambda reason: told.put(None))
         out.print(app.tree(), markup=False, highlight=False, soft_wrap=True)

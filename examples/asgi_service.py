@@ -1,14 +1,16 @@
 """A small ASGI service (starlette) whose requests go to a module actor.
 
-python examples/asgi_service.py          # starts it, asks it three things, stops it
-uvicorn examples.asgi_service:service    # or serve it for real
+python examples/asgi_service.py                              # starts it, asks it three things, stops it
+uvicorn --app-dir examples asgi_service:service              # or serve it for real
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import TypedDict
 
 import httpx
+import uvicorn
 from local_server import provider_settings
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -18,8 +20,14 @@ from starlette.routing import Route
 import dspex
 
 
+class State(TypedDict):
+    """What every request finds in ``request.state``."""
+
+    app: dspex.AsyncApp
+
+
 @asynccontextmanager
-async def lifespan(service: Starlette) -> AsyncIterator[dict[str, dspex.AsyncApp]]:
+async def lifespan(service: Starlette) -> AsyncGenerator[State, None]:
     """The actors live exactly as long as the service, on the service's own loop."""
     with provider_settings() as (who, settings):
         print(who)
@@ -30,7 +38,7 @@ async def lifespan(service: Starlette) -> AsyncIterator[dict[str, dspex.AsyncApp
 
 
 async def ask(request: Request) -> JSONResponse:
-    """POST {"question": ...}: the answer, or the typed error as a 5xx."""
+    """POST {"question": ...}: the answer, or the typed error as a 502. A client that hangs up ends the LM request."""
     body = await request.json()
     qa = request.state.app.module("qa").options(timeout=10.0, user=request.headers.get("x-user"))
     try:
@@ -50,23 +58,19 @@ service = Starlette(routes=[Route("/ask", ask, methods=["POST"]), Route("/health
 
 
 async def main() -> None:
-    transport = httpx.ASGITransport(app=service)
-    async with service.router.lifespan_context(service) as state:
-        service_with_state = _with_state(state)
-        transport = httpx.ASGITransport(app=service_with_state)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
-            questions = ("Who wrote Hamlet?", "Who wrote Faust?", "Who wrote Peer Gynt?")
-            answers = await asyncio.gather(*(client.post("/ask", json={"question": q}) for q in questions))
-            for question, answer in zip(questions, answers, strict=True):
-                print(answer.status_code, question, "->", answer.json())
-            print("health:", (await client.get("/health")).json()["status"])
-
-
-def _with_state(state):  # type: ignore[no-untyped-def]
-    async def app(scope, receive, send):  # type: ignore[no-untyped-def]
-        await service({**scope, "state": dict(state or {})}, receive, send)
-
-    return app
+    server = uvicorn.Server(uvicorn.Config(service, port=0, log_level="warning"))
+    serving = asyncio.create_task(server.serve())
+    while not server.started and not serving.done():  # noqa: ASYNC110 - uvicorn tells it by a flag
+        await asyncio.sleep(0.01)
+    host, port = server.servers[0].sockets[0].getsockname()
+    async with httpx.AsyncClient(base_url=f"http://{host}:{port}", timeout=15.0) as client:
+        questions = ("Who wrote Hamlet?", "Who wrote Faust?", "Who wrote Peer Gynt?")
+        answers = await asyncio.gather(*(client.post("/ask", json={"question": q}) for q in questions))
+        for question, answer in zip(questions, answers, strict=True):
+            print(answer.status_code, question, "->", answer.json())
+        print("health:", (await client.get("/health")).json()["status"])
+    server.should_exit = True
+    await serving
 
 
 if __name__ == "__main__":

@@ -3,10 +3,12 @@
 python examples/demo.py
 """
 
-import sys
 import tempfile
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from local_server import provider_settings
 from rich.console import Console
@@ -14,62 +16,64 @@ from rich.panel import Panel
 from rich.table import Table
 
 import dspex
-from dspex.__main__ import event_cells
 
 QUESTIONS = ("Who wrote Hamlet?", "What is the capital of Norway?", "What did Agner Erlang study?")
+TOLD = ("prompt_tokens", "input_tokens", "output_tokens", "duration", "success", "name", "child", "reason")
 console = Console(width=max(110, Console().width))
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, provider_settings() as (who, settings):
         console.print(Panel(who, title="provider"))
-        config = {"events": {"path": str(Path(folder) / "demo.db")}}
-        with dspex.start(config=config) as app:
+        with dspex.start(config={"events": {"path": str(Path(folder) / "demo.db")}}) as app:
             app.configure_provider("main", **settings)
             qa = app.start_module("qa", "question -> answer", provider="main")
+            console.print(Panel(app.tree(), title="the supervision tree", highlight=False))
             ask_all(qa)
-            show(app)
+            show_all(app)
             console.rule("kill -9, as Erlang does it: the provider actor ends at once")
-            before = app.registry.lookup("provider/main")
             app.kill("provider/main")
             row = app.registry.wait_for("provider/main")
-            assert before is not None
-            console.print(
-                f"provider/main was incarnation {before.incarnation}, is incarnation {row.incarnation} now "
-                f"(restarts: {row.restarts}); nobody had to be told"
-            )
+            console.print(f"{row.name} is {row.state} again, incarnation {row.incarnation}; nobody had to be told")
             ask_all(qa)
             console.print(Panel(app.tree(), title="the tree, after the restart", highlight=False))
 
 
-def ask_all(qa: "dspex.Module") -> None:
-    """Ask all questions at the same time."""
+def ask_all(qa: Callable[..., dspex.Prediction]) -> None:
+    def ask(question: str) -> tuple[str, ...]:
+        answer = qa(question=question)
+        info, usage = answer.info, answer.info.usage
+        tokens = f"{usage.input_tokens}/{usage.output_tokens}"
+        return question, answer.answer, tokens, f"{info.duration:.3f}", f"{info.correlation_id:.8}"
+
     with ThreadPoolExecutor() as pool:
-        answers = list(pool.map(lambda question: qa(question=question), QUESTIONS))
-    table = Table("question", "answer", "tokens in/out", "seconds", "correlation id", title="three at once")
-    for question, answer in zip(QUESTIONS, answers, strict=True):
-        info = answer.info
-        tokens = f"{info.usage.input_tokens}/{info.usage.output_tokens}"
-        table.add_row(question, str(answer.answer), tokens, f"{info.duration:.3f}", info.correlation_id)
+        show("three at once", "question, answer, tokens in/out, seconds, correlation id", pool.map(ask, QUESTIONS))
+
+
+def show_all(app: dspex.App) -> None:
+    rows = (*app.registry.select(kind="provider"), *app.registry.select(kind="module"))
+    named = ((row.name, row.state, str(row.incarnation), str(row.metadata.get("signature", ""))) for row in rows)
+    show("registry: providers and modules", "name, state, incarnation, signature", named)
+    events = map(told, app.events.query(limit=10).events)
+    show("event store: the last ten", "time, type, source, trace, details", events)
+    samples = (each for each in app.telemetry.snapshot().samples() if each[2] != "0" and "supervisor" not in each[0])
+    show("telemetry: what is not zero", "metric, labels, value", samples)
+
+
+def show(title: str, columns: str, rows: Iterable[tuple[str, ...]]) -> None:
+    table = Table(*columns.split(", "), title=title)
+    for row in rows:
+        table.add_row(*row)
     console.print(table)
 
 
-def show(app: dspex.App) -> None:
-    """What the standard actors know."""
-    console.print(Panel(app.tree(), title="supervision tree", highlight=False))
-    table = Table("name", "state", "incarnation", "metadata", title="registry")
-    for row in app.registry.select():
-        table.add_row(row.name, row.state, str(row.incarnation), ", ".join(f"{k}={v}" for k, v in row.metadata.items()))
-    console.print(table)
-    table = Table("time", "type", "source", "trace", "details", title="last events")
-    for event in app.events.query(limit=10).events:
-        table.add_row(*event_cells(event))
-    console.print(table)
-    table = Table("metric", "labels", "value", title="telemetry")
-    for sample in app.telemetry.snapshot().samples():
-        table.add_row(*sample)
-    console.print(table)
+def told(event: Any) -> tuple[str, ...]:
+    """An event as a row: when, what, who, for which piece of work, and a few of its facts."""
+    facts = {name: value for name, value in event.model_dump().items() if name in TOLD and value is not None}
+    details = ", ".join(f"{k}={v:.3f}" if isinstance(v, float) else f"{k}={v}" for k, v in facts.items())
+    moment = datetime.fromtimestamp(event.time, UTC).strftime("%H:%M:%S.%f")[:-3]
+    return moment, event.type, event.source, f"{event.trace_id or '':.8}", details
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

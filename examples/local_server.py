@@ -1,7 +1,7 @@
 """A stand-in for a provider: ``llmock``, a real HTTP server that speaks OpenAI's protocol, on loopback.
 
-The examples use it when the environment names no provider. Its answers are canned; the way to them
-is not. With ``OPENAI_API_KEY`` (or ``DSPEX_BASE_URL`` for any compatible server) the examples talk to that.
+The examples use it when the environment names no provider. Its answers are canned; the way to them is not. With
+``OPENAI_API_KEY`` (or ``DSPEX_BASE_URL`` for any compatible server) the examples talk to that.
 """
 
 import os
@@ -11,13 +11,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 
 @contextmanager
-def provider_settings() -> Iterator[tuple[str, dict[str, Any]]]:
+def provider_settings() -> Generator[tuple[str, dict[str, Any]], None, None]:
     """What to give ``configure_provider``, and a line that says who will answer."""
     model = os.environ.get("DSPEX_MODEL")
     if base_url := os.environ.get("DSPEX_BASE_URL"):
@@ -34,13 +34,22 @@ def provider_settings() -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 @contextmanager
-def llmock() -> Iterator[str]:
+def llmock() -> Generator[str, None, None]:
     """Start llmock on a free port; stop it at the end."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [sys.executable, "-c", "from llmock.cli import app; app()", "serve", "--host", "127.0.0.1", "--port", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = [
+        sys.executable,
+        "-c",
+        "from llmock.cli import app; app()",
+        "serve",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+    ]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - all ours
     try:
         _wait_for(f"http://127.0.0.1:{port}/v1/models", server)
         yield f"http://127.0.0.1:{port}/v1"
@@ -53,10 +62,11 @@ def _wait_for(url: str, server: "subprocess.Popen[bytes]") -> None:
     deadline = time.monotonic() + 30
     while server.poll() is None and time.monotonic() < deadline:
         try:
-            urllib.request.urlopen(url, timeout=1).close()
+            urllib.request.urlopen(url, timeout=1).close()  # noqa: S310 - our own address
             return
         except urllib.error.HTTPError:
             return  # it answers
         except OSError:
-            time.sleep(0.05)
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(0.05)
     raise RuntimeError(f"llmock did not answer at {url}")

@@ -19,10 +19,10 @@ def main() -> None:
         print(who)
         arguments = ", ".join(f"{name}={value!r}" for name, value in settings.items())
         run = compile(script.replace(PLACEHOLDER, arguments), "README.md", "exec")
-        exec(run, {"__name__": "readme"})
+        exec(run, {"__name__": "readme"})  # noqa: S102 - the README's own script
         body = "\n".join("    " + line for line in awaited.replace(PLACEHOLDER, arguments).splitlines())
         scope: dict[str, object] = {}
-        exec(f"import dspex\nasync def awaited():\n{body}\n", scope)
+        exec(f"import dspex\nasync def awaited():\n{body}\n", scope)  # noqa: S102 - the same
         asyncio.run(scope["awaited"]())  # type: ignore[operator]
 
 

@@ -6,8 +6,7 @@ python examples/registry.py
 from dataclasses import dataclass
 
 import dspex
-from dspex import ChildSpec, GenServer, call
-from dspex.actors.registry import announce
+from dspex import ChildSpec, GenServer, announce, call
 
 
 @dataclass(frozen=True)
@@ -37,9 +36,8 @@ def main() -> None:
             print("selected:", row.name, "->", app.call(row.name, Render("hello")))
         app.kill("renderer/fr")
         row = app.registry.wait_for("renderer/fr")
-        print(
-            f"after a kill: {row.name} is {row.state} again, incarnation {row.incarnation}, metadata kept: {dict(row.metadata)}"
-        )
+        print(f"after a kill: {row.name} is {row.state} again, incarnation {row.incarnation}")
+        print("its metadata was kept:", dict(row.metadata))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,8 @@ LONGEST_BARE_SECONDS: Final = 3600.0
 RESTARTS: Final = get_args(Restart)
 CHILD_TYPES: Final = get_args(ChildType)
 PLACEMENTS: Final = get_args(Placement)
+_NOT_ARGUMENTS: Final = ("name", "supervised", "replaces")
+"""Keyword arguments of ``spawn_link`` that are the supervisor's to give: they would never reach the child."""
 
 
 class CertainSeconds(float):
@@ -62,7 +64,8 @@ class ChildSpec:
             ``await start_link(ActorClass, ...)`` gave it. It may fail by returning ``StartFailed(reason)``
             or any other value (which then is the reason), or by raising (OTP SUP-07).
         args: positional arguments of ``start``.
-        kwargs: keyword arguments of ``start``. ``start_timeout`` (seconds) goes to the engine.
+        kwargs: keyword arguments of ``start``. Of an actor class, ``start_timeout`` (seconds) and
+            ``mailbox_limit`` go to the engine.
         restart: ``permanent``: always; ``transient``: after an abnormal end; ``temporary``: never.
         shutdown: seconds between the request to stop and the kill, ``"brutal_kill"`` (kill at once) or
             ``"infinity"``. Default 5 s for workers, infinity for supervisors. Over an hour: a timedelta.
@@ -143,7 +146,11 @@ class ChildSpec:
         """
         given: Any = mapping
         if not isinstance(given, Mapping):
-            raise SpecError(f"expected a child spec as a mapping, got {given!r}", reason=("invalid_child_spec", given))
+            # Only its type: written as a tuple or a text, it may hold what no log should show.
+            kind = cast("type[object]", type(given))
+            raise SpecError(
+                f"expected a child spec as a mapping, got {kind.__qualname__}", reason=("invalid_child_spec", kind)
+            )
         for key in ("id", "start"):
             if key not in mapping:
                 keys = ", ".join(map(repr, mapping))
@@ -180,14 +187,29 @@ def as_child_spec(given: ChildSpec | Mapping[str, Any] | type[Actor]) -> ChildSp
     A class answers for itself with a ``child_spec()`` class method, or is a worker whose id is its name.
 
     Raises:
-        SpecError: it is none of them, or malformed.
+        SpecError: it is none of them, or malformed; or the class's own ``child_spec()`` failed.
     """
     if isinstance(given, ChildSpec):
         return given
-    if isinstance(given, type):
-        offered: Callable[[], ChildSpec] | None = getattr(given, "child_spec", None)
-        return offered() if offered is not None else ChildSpec(given.__name__, given)
-    return ChildSpec.from_mapping(given)
+    if not isinstance(given, type):
+        return ChildSpec.from_mapping(given)
+    offer: Callable[[], object] | None = getattr(given, "child_spec", None)
+    return ChildSpec(given.__name__, given) if offer is None else _offered(given, offer)
+
+
+def _offered(cls: type, offer: Callable[[], object]) -> ChildSpec:
+    reason = ("invalid_child_spec", cls)
+    try:
+        spec = offer()
+    except SpecError:
+        raise
+    except Exception as error:  # fault boundary: it is the user's code, and a supervisor may be asking
+        got = f"{type(error).__name__}: {error}"
+        raise SpecError(f"{cls.__qualname__}.child_spec(): expected a child spec, got {got}", reason=reason) from error
+    if not isinstance(spec, ChildSpec):
+        got = type(spec).__qualname__
+        raise SpecError(f"{cls.__qualname__}.child_spec(): expected a ChildSpec, got {got}", reason=reason)
+    return spec
 
 
 def check_significance(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
@@ -230,8 +252,22 @@ def check_arguments(args: object, kwargs: object) -> None:
         raise _bad("args", "mfa", type(args), "a tuple")
     if not isinstance(kwargs, Mapping):
         raise _bad("kwargs", "mfa", type(kwargs), "a mapping")
-    if "name" in kwargs:  # spawn_link would take it for itself
-        raise _bad("kwargs", "mfa", "name", "no 'name' here: a child spec has a field for it")
+    for key in cast("Mapping[object, Any]", kwargs):
+        if not isinstance(key, str):
+            raise _bad("kwargs", "mfa", type(key), "argument names as keys")
+        if key in _NOT_ARGUMENTS:
+            hint = ": a child spec has a field for it" if key == "name" else ": the engine takes it for itself"
+            raise _bad("kwargs", "mfa", key, f"no {key!r} here{hint}")
+
+
+def check_name(name: object) -> None:
+    """Check a registered name.
+
+    Raises:
+        SpecError: ``reason`` is ``("invalid_name", name)``.
+    """
+    if name is not None and (not isinstance(name, str) or not name):
+        raise _bad("name", "name", name, "a text such as 'module/qa', or None")
 
 
 def checked_seconds(value: object) -> float | None:
@@ -253,8 +289,7 @@ def _check_additions(id: object, name: object, backoff: object, placement: objec
         hash(id)
     except TypeError:
         raise _bad("id", "id", id, "a hashable value") from None
-    if name is not None and (not isinstance(name, str) or not name):
-        raise _bad("name", "name", name, "a text such as 'module/qa', or None")
+    check_name(name)
     if backoff is not None and not callable(getattr(backoff, "delay", None)):
         raise _bad("backoff", "backoff", backoff, "a Backoff, or None")
     if placement not in PLACEMENTS:
@@ -291,7 +326,9 @@ def _split_start(start: object) -> dict[str, Any]:
         return {"start": start}
     parts = tuple(cast("Sequence[Any]", start))
     if len(parts) not in {2, 3} or not isinstance(parts[1], (tuple, list)):
-        raise _bad("start", "mfa", parts, "(start, args) or (start, args, kwargs)")
+        # Of what may be arguments only the types.
+        shown = (parts[0], *map(type, parts[1:])) if callable(parts[0] if parts else None) else tuple(map(type, parts))
+        raise _bad("start", "mfa", shown, "(start, args) or (start, args, kwargs)")
     args = cast("Sequence[Any]", parts[1])
     return {"start": parts[0], "args": tuple(args), "kwargs": parts[2] if len(parts) == 3 else {}}
 

@@ -138,6 +138,8 @@ class Host:
 
     def stop_at_exit(self) -> None:
         """The interpreter exits and nobody stopped this engine."""
+        if self._engine.outside.closed:
+            return  # somebody tried, in vain
         try:
             self.stop(SHUTDOWN, AT_EXIT)
         except UsageError:

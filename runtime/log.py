@@ -78,7 +78,7 @@ class Logger:
 
 
 def _bind(target: logging.Logger) -> Any:
-    import structlog
+    import structlog  # noqa: PLC0415 - its import costs more than the rest; not every run logs
 
     return structlog.wrap_logger(
         target,

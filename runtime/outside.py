@@ -17,7 +17,7 @@ from thespian.actors import Actor
 
 from .calls import BlockingCall, Call, CallbackCall
 from .context import Context
-from .errors import ApplicationDown, CallTimeout, ForkedProcess, StartError, WrongThread
+from .errors import ApplicationDown, CallTimeout, Error, ForkedProcess, StartError, WrongThread
 from .outcomes import Started
 from .reasons import describe
 
@@ -96,13 +96,13 @@ class Outside:
         """
         try:
             self.refuse_here("call", "await it there")
-        except BaseException:
+        except Error:
             work.close()
             raise
         waiting = asyncio.run_coroutine_threadsafe(work, self._engine.loop)
         try:
             return waiting.result()
-        except BaseException:
+        except BaseException:  # fault boundary: Ctrl-C in the waiting thread, or the work's own failure; raised again
             waiting.cancel()
             raise
 

@@ -281,11 +281,16 @@ class Registry(GenServer):
     @cast
     def unlock(self, msg: Unlock) -> None:
         """Pass a lock on."""
-        owner = _local(msg.owner)
-        successor = self._locks.release(msg.key, owner, msg.number)
-        if successor is not None:
-            self._grant(successor)
-        self._untrack(owner)
+
+        def work() -> None:
+            owner = _local(msg.owner)
+            successor = self._locks.release(msg.key, owner, msg.number)
+            if successor is not None:
+                self._grant(successor)
+            self._untrack(owner)
+
+        # A key that cannot be one was refused when it was to be locked, and nobody waits for this answer.
+        self._answer(work)
 
     def _grant(self, attempt: Attempt[LocalAddress, Call]) -> None:
         self._track(attempt.owner)

@@ -90,12 +90,14 @@ class RegistryClient:
     async def update_value(self, key: Any, update: Callable[[Any], Any]) -> tuple[Any, Any]:
         """Replace the actor's value under a unique key by ``update(old)``, which runs here (OTP REG-04).
 
+        Two tasks of one actor that do so at once may overwrite one another.
+
         Returns:
             The new value and the old one.
         """
         own = self._actor.myAddress
         values = await self._ask(Values(key, own))
-        # Nobody else may change it meanwhile; without an entry the registry refuses, and says why.
+        # No other actor may change it meanwhile; without an entry the registry refuses, and says why.
         new = update(values[0]) if values else None
         changed: tuple[Any, Any] = await self._ask(UpdateValue(key, new, own))
         return changed

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from .calls import Call
 from .errors import RegistryError
 from .gen_server import GenServer, NoReply
 from .timers import Timer
+
+_SWEEP_FROM: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,7 @@ class Waiters:
     def __init__(self, actor: GenServer) -> None:
         self._actor = actor
         self._waiting: dict[Any, dict[int, Waiter]] = {}
+        self._sweep_at = _SWEEP_FROM
 
     def __len__(self) -> int:
         return sum(len(waiters) for waiters in self._waiting.values())
@@ -51,12 +54,22 @@ class Waiters:
         seconds = None if timeout is None else check_seconds(timeout)
         number = actor.system.next_number()
         timer = None if seconds is None else actor.start_timer(seconds, WaitOver(key, number))
-        waiters = self._waiting.setdefault(key, {})
-        # Who gave up is not told of; look for them here, so that they cannot pile up.
+        # Who gave up is not told of; look for them here, so that they cannot pile up: under this key each
+        # time, under the others when there are twice as many.
+        self._forget_settled(key)
+        if len(self._waiting) >= self._sweep_at:
+            for each in tuple(self._waiting):
+                self._forget_settled(each)
+            self._sweep_at = max(_SWEEP_FROM, 2 * len(self._waiting))
+        self._waiting.setdefault(key, {})[number] = Waiter(actor.caller, timer, seconds)
+        return NoReply()
+
+    def _forget_settled(self, key: Any) -> None:
+        waiters = self._waiting.get(key, {})
         for gone in [each for each, waiter in waiters.items() if waiter.caller.settled]:
             del waiters[gone]
-        waiters[number] = Waiter(actor.caller, timer, seconds)
-        return NoReply()
+        if not waiters:
+            self._waiting.pop(key, None)
 
     def answer(self, key: Any, value: Any) -> None:
         """Answer everybody who waits for ``key``."""

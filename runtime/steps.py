@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextvars
 import time
 from collections.abc import Callable, Coroutine, Generator
@@ -81,10 +82,11 @@ class Steps(Coroutine[Any, Any, Any]):
             result, failure = end.value, None
         except BaseException as error:  # fault boundary: an actor's coroutine ends at most the actor (OTP GS-08)
             cell.engine.reraise_interrupt(error)
-            if self._done is None or not cell.alive:
-                if isinstance(error, SystemExit):
-                    raise Exit(Crash(error)) from error
+            if self._done is None and isinstance(error, SystemExit):
+                raise Exit(Crash(error)) from error
+            if self._done is None or (isinstance(error, asyncio.CancelledError) and not cell.alive):
                 raise
+            # Of an actor that has ended already nobody wants to know; a task that carried it would complain.
             result, failure = None, error
         finally:
             seconds = time.perf_counter() - began

@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 from thespian.actors import Actor
 
 from ..runtime.address import LocalAddress
+from ..runtime.cell import Cell
 from ..runtime.child_spec import BRUTAL_KILL, INFINITY, ChildSpec
+from ..runtime.errors import DefinitionError
 from ..runtime.gen_server import Exit, GenServer, Ignored, Started, StartFailed
 from ..runtime.names import State, qualify
 from ..runtime.reasons import KILL, SHUTDOWN, Crash, Reason
@@ -38,6 +40,7 @@ class SupervisorBase(GenServer):
 
     trap_exit = True
     eager = True
+    rebuilds = True
     mailbox_limit = None
     wraps_start_errors: ClassVar[bool] = True
     """Whether a start function that raised fails with ``("EXIT", reason)`` (Erlang) or the bare reason (Elixir)."""
@@ -61,22 +64,35 @@ class SupervisorBase(GenServer):
 
     async def start(self, child: Child) -> Started | Ignored | StartFailed:
         """Run a child's start function; a failure is a value, whatever its kind (OTP SUP-07)."""
-        spec = child.spec
-        if isinstance(spec.start, type):
-            outcome = await self.spawn_link(spec.start, *self.arguments(spec), name=spec.name, **spec.kwargs)
-        else:
-            outcome = await self._run_start_function(spec)
+        outcome = await self._launch(child)
+        if isinstance(outcome, StartFailed) and (orphan := _orphan(outcome.reason)) is not None:
+            # A child of an incarnation of this supervisor that was killed; it is still cleaning up.
+            await self.stop(orphan, child)
+            outcome = await self._launch(child)
         if isinstance(outcome, Started):
             child.cancel_retry()
             child.since = self.clock.monotonic()
             self.progress(child, outcome.address)
         return outcome
 
-    async def _run_start_function(self, spec: ChildSpec) -> Started | Ignored | StartFailed:
+    async def _launch(self, child: Child) -> Started | Ignored | StartFailed:
+        spec = child.spec
+        if not isinstance(spec.start, type):
+            return await self._run_start_function(child)
+        try:
+            return await self.spawn_link(
+                spec.start, *self.arguments(spec), name=spec.name, replaces=child.address, **spec.kwargs
+            )
+        except DefinitionError as error:  # what the spec tells the engine makes no sense
+            return StartFailed(Crash(error))
+
+    async def _run_start_function(self, child: Child) -> Started | Ignored | StartFailed:
+        spec = child.spec
         begun: list[LocalAddress] = []
 
         async def start_link(cls: type[Actor], *args: Any, **kwargs: Any) -> Started | Ignored | StartFailed:
             kwargs.setdefault("name", spec.name)
+            kwargs.setdefault("replaces", child.address)
             outcome = await self.spawn_link(cls, *args, **kwargs)
             if isinstance(outcome, Started):
                 begun.append(outcome.address)
@@ -86,7 +102,7 @@ class SupervisorBase(GenServer):
             result: Any = spec.start(start_link, *self.arguments(spec), **spec.kwargs)
             if inspect.isawaitable(result):
                 result = await result
-        except Exception as error:  # fault boundary: a start function is the user's code (OTP SUP-07)
+        except (Exception, SystemExit) as error:  # fault boundary: a start function is the user's code (OTP SUP-07)
             reason = error.reason if isinstance(error, Exit) else Crash(error)
             result = StartFailed(("EXIT", reason) if self.wraps_start_errors else reason)
         outcome = result if isinstance(result, (Started, Ignored, StartFailed)) else StartFailed(result)
@@ -141,6 +157,8 @@ class SupervisorBase(GenServer):
 
     def write_name(self, child: Child, state: State, reason: Reason = None) -> None:
         """Write a child's state into the name table, unless its name belongs to somebody else by now."""
+        if state == "dead" and child.address is not None:
+            self.give_up(child.address)
         if child.name is None:
             return
         names = self.system.names
@@ -172,3 +190,13 @@ class SupervisorBase(GenServer):
             "name": child.name,
         }
         self.system.telemetry.execute(START_EVENT, _COUNT_ONE, metadata)
+
+
+def _orphan(reason: Reason) -> LocalAddress | None:
+    """The holder of a taken name, if the supervisor that started it has ended: it is about to end too."""
+    match reason:
+        case ("already_started", LocalAddress(cell=Cell(supervised=True, parent=Cell(alive=False)))):
+            holder: LocalAddress = reason[1]
+            return holder
+        case _:
+            return None

@@ -75,7 +75,7 @@ class DynamicFlags:
             raise _bad("max_children", "max_children", limit, "a whole number from 0, or None")
         extra = cast("object", self.extra_arguments)
         if not isinstance(extra, (tuple, list)):
-            raise _bad("extra_arguments", "extra_arguments", extra, "a tuple")
+            raise _bad("extra_arguments", "extra_arguments", type(extra), "a tuple")  # the value may be secret
         object.__setattr__(self, "extra_arguments", tuple(self.extra_arguments))
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from thespian.actors import Actor, ActorAddress
 
-from ..runtime.child_spec import ChildSpec, ChildType, check_arguments
+from ..runtime.child_spec import ChildSpec, ChildType, check_arguments, check_name
 from .strategy import ChildState
 
 
@@ -32,7 +32,7 @@ class StartChild:
             bare reason from a dynamic one. Nothing is kept of it.
     """
 
-    spec: ChildSpec | Mapping[str, Any] | type[Actor]
+    spec: ChildSpec | Mapping[str, Any] | type[Actor] = field(repr=False)  # as a mapping it shows its arguments
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,15 +42,17 @@ class StartInstance:
     Answers as :class:`StartChild`.
 
     Raises:
-        SpecError: the arguments are no tuple, or the keyword arguments no mapping, or hold ``name``.
+        SpecError: the arguments are no tuple, or the keyword arguments no mapping, or hold ``name``; or
+            the name is no text.
     """
 
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    args: tuple[Any, ...] = field(default=(), repr=False)  # may hold what no log should show
+    kwargs: Mapping[str, Any] = field(default_factory=dict[str, Any], repr=False)
     name: str | None = None
 
     def __post_init__(self) -> None:
         check_arguments(self.args, self.kwargs)
+        check_name(self.name)
 
 
 @dataclass(frozen=True, slots=True)

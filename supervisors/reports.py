@@ -20,7 +20,7 @@ from ..runtime.child_spec import ChildSpec, ChildType, Restart, Shutdown
 from ..runtime.reasons import Reason
 from .children import Child, start_name
 
-ReportKind = Literal["child_terminated", "start_error", "shutdown", "shutdown_error", "progress"]
+ReportKind = Literal["child_terminated", "start_error", "shutdown", "shutdown_error"]
 TRIPPED: Final = "reached_max_restart_intensity"
 
 REPORT_EVENT: Final = ("dspex", "supervisor", "report")

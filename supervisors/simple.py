@@ -89,7 +89,7 @@ class SimpleSupervisor(PoolSupervisor):
         """See :class:`.messages.StartInstance`."""
         template = self._template
         args, kwargs = template.args + message.args, {**template.kwargs, **message.kwargs}
-        spec = replace(template, args=args, kwargs=kwargs, name=message.name or template.name)
+        spec = replace(template, args=args, kwargs=kwargs, name=template.name if message.name is None else message.name)
         child = self.new_child(spec)
         outcome = await self.add(child)
         if isinstance(outcome, StartFailed):

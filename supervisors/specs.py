@@ -57,10 +57,11 @@ def check_template(template: AnySpec | Iterable[AnySpec] | None) -> ChildSpec:
         SpecError: ``reason`` is ``("bad_start_spec", specs)`` if there is not exactly one (OTP SIM-01),
             or ``("start_spec", E)``.
     """
-    given: tuple[Any, ...] = tuple(template) if isinstance(template, (tuple, list)) else (template,)
-    if len(given) != 1 or template is None:
+    several = () if template is None else template
+    given: tuple[Any, ...] = tuple(several) if isinstance(several, (tuple, list)) else (several,)
+    if len(given) != 1:
         raise SpecError(
-            f"a simple_one_for_one supervisor has exactly one child spec, its template; got {template!r}",
+            f"a simple_one_for_one supervisor has exactly one child spec, its template; got {len(given)}",
             reason=("bad_start_spec", given),
         )
     return _checked(given[0], "never")

@@ -6,6 +6,7 @@ written to a file is refused here too. What it promises lasts as long as the obj
 
 from __future__ import annotations
 
+import math
 import threading
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
@@ -90,29 +91,33 @@ class MemoryJournal:
         return tuple(places)
 
     def _retain(self) -> None:
+        rule, entries = self._retention, self._entries
+        beyond = 0 if rule.max_events is None else max(0, len(entries) - rule.max_events)
+        oldest = -math.inf if rule.max_age is None else self._clock.time() - rule.max_age
+        # Old ones may stand anywhere, too many only at the front: there is no need to look at all of them each time.
+        looked_at = entries if self._schedule.too_old_due() else entries[:beyond]
         self._schedule.looked_for_too_many()
-        self._schedule.looked_for_too_old()
-        rule = self._retention
-        first = 0 if rule.max_events is None else len(self._entries) - rule.max_events
-        oldest = -1.0 if rule.max_age is None else self._clock.time() - rule.max_age
+        if looked_at is entries:
+            self._schedule.looked_for_too_old()
         self._forget(
-            {
-                entry.seq
-                for place, entry in enumerate(self._entries)
-                if (place < first or entry.record.time < oldest) and entry.record.type not in rule.keep
-            }
+            [
+                entry
+                for place, entry in enumerate(looked_at)
+                if (place < beyond or entry.record.time < oldest) and entry.record.type not in rule.keep
+            ]
         )
 
-    def _forget(self, seqs: set[int]) -> int:
-        if not seqs:
-            return 0
-        for entry in self._entries:
-            if entry.seq in seqs:
+    def _forget(self, doomed: Sequence[_Entry]) -> int:
+        # `doomed` in the order of the log.
+        if doomed:
+            for entry in doomed:
                 del self._ids[entry.record.id]
                 self._bytes -= len(entry.record.body)
-        self._entries = [entry for entry in self._entries if entry.seq not in seqs]
-        self._pruned += len(seqs)
-        return len(seqs)
+            seqs = {entry.seq for entry in doomed}
+            end = bisect_right(self._entries, doomed[-1].seq, key=_seq)
+            self._entries = [entry for entry in self._entries[:end] if entry.seq not in seqs] + self._entries[end:]
+            self._pruned += len(doomed)
+        return len(doomed)
 
     def query(self, query: EventQuery) -> EventPage:
         """Answer a query."""
@@ -142,11 +147,11 @@ class MemoryJournal:
     def prune(self, before: float, types: Sequence[str] = ()) -> Future[int]:
         """Forget events older than ``before``; the future is done already."""
         with self._lock:
-            doomed = {
-                entry.seq
+            doomed = [
+                entry
                 for entry in self._entries
                 if entry.record.time < before and (not types or entry.record.type in types)
-            }
+            ]
             count = self._forget(doomed)
         future: Future[int] = Future()
         future.set_result(count)

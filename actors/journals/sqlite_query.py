@@ -10,7 +10,7 @@ import re
 from typing import Any, Final, cast
 
 from ...runtime.registry_query import Clause
-from ..event_query import EventQuery
+from ..event_query import EventQuery, is_text
 
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -65,10 +65,4 @@ def _texts(clause: Clause) -> list[str] | None:
         values = list(cast("list[Any]", clause.value))
     else:
         return None
-    if all(isinstance(value, str) and "\0" not in value and _is_unicode(value) for value in values):
-        return values
-    return None
-
-
-def _is_unicode(text: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in text)
+    return values if all(is_text(value) and "\0" not in value for value in values) else None

@@ -10,14 +10,18 @@ import threading
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
+from copy import copy
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from ...runtime.errors import StoreError, StoreUnavailable
+from ...runtime.log import get_logger
 from ..event_codec import Record
 
 MAX_GROUP: Final = 10_000
 """The most events in one transaction, unless a single batch is larger."""
+_RETRY: Final = 60.0
+"""Seconds until retention is tried again after it failed."""
 
 
 class Log(Protocol):
@@ -64,6 +68,7 @@ class GroupWriter:
 
     def __init__(self, log: Log, name: str, max_waiting: int = 100_000) -> None:
         self._log = log
+        self._logger = get_logger("dspex.event_store")
         self._max_waiting = max_waiting
         self._changed = threading.Condition()
         self._jobs: deque[_Append | _Prune] = deque()
@@ -174,7 +179,8 @@ class GroupWriter:
     def _refuse(self, jobs: Sequence[_Append], error: StoreError) -> None:
         for job in jobs:
             self.refused += len(job.records)
-            job.future.set_exception(error)
+            # One each: whoever gets it is told its own trace in it.
+            job.future.set_exception(error if job is jobs[0] else copy(error))
 
     def _prune(self, job: _Prune) -> None:
         if not job.future.set_running_or_notify_cancel():
@@ -193,4 +199,7 @@ class GroupWriter:
             return self._log.maintain()
         except StoreError:
             # Nobody waits for this. It is tried again, and an append that meets the same fault reports it.
-            return 60.0
+            return _RETRY
+        except Exception as error:  # fault boundary: as in _write
+            self._logger.error("the journal failed to forget", error=repr(error))
+            return _RETRY

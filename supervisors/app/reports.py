@@ -13,6 +13,7 @@ from ...actors.event_outbox import EventOutbox
 from ...actors.events import SupervisorReport
 from ...runtime.context import Context
 from ...runtime.engine import Engine
+from ...runtime.errors import Error
 from ...runtime.log import get_logger
 from ...runtime.reasons import Crash, describe
 from ..reports import REPORT_EVENT
@@ -62,5 +63,7 @@ class ReportHandler:
                 reason=why,
             )
         )
-        details = {"traceback": reason.traceback} if isinstance(reason, Crash) else {}
+        # An error of ours says it all in one sentence; of any other one wants to see where.
+        unforeseen = isinstance(reason, Crash) and not isinstance(reason.error, Error)
+        details = {"exc_info": reason.error} if unforeseen else {}
         self._log.warning(kind, supervisor=supervisor, child=child, reason=why, **details)

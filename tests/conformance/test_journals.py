@@ -349,6 +349,14 @@ def test_the_newest_events_are_kept(kind: str, tmp_path: Path) -> None:
         assert everything(journal) == ["k", "25", "26", "27", "28", "29"]
 
 
+def test_a_bound_on_their_number_says_nothing_of_age(kind: str, tmp_path: Path) -> None:
+    """Without max_age an event from before the epoch stays as long as any other."""
+    with open_kind(kind, tmp_path, retention=Retention(max_events=5)) as journal:
+        for id in ("a", "b", "c"):
+            put(journal, make(id=id, time=-100.0))
+        assert everything(journal) == ["a", "b", "c"]
+
+
 def test_old_events_go_by_age(kind: str, tmp_path: Path) -> None:
     """With max_age events go once they are older, as the journal's clock has it."""
     clock = ManualClock(1000.0)

@@ -102,7 +102,7 @@ class World:
         worker = kind == "worker"
         self.note(["start" if worker else "sup_start", id, process.number], process)
 
-        def ended(address: LocalAddress, reason: Reason) -> None:
+        def ended(address: LocalAddress | None, reason: Reason) -> None:
             self.note(["stop" if worker else "sup_stop", id, process.number, to_json(reason)], process)
 
         actor._myRef.watch(self.engine.next_number(), ended)

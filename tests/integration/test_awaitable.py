@@ -138,7 +138,7 @@ def test_cancelling_a_call_cancels_the_request(loop: LoopChoice) -> None:
     """The awaited call cancelled, the server sees its socket close, and the events say so."""
 
     async def use(app: dspex.AsyncApp, server: HttpServer) -> None:
-        asking = asyncio.create_task(app.module("qa")(question="?"))  # type: ignore[arg-type]
+        asking = asyncio.create_task(app.module("qa")(question="?"))
         assert await asyncio.to_thread(server.arrived.wait, 5)
         asking.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -168,7 +168,7 @@ def test_draining_awaited(loop: LoopChoice) -> None:
     gate = Gate()
 
     async def use(app: dspex.AsyncApp, server: HttpServer) -> None:
-        answer = asyncio.create_task(app.module("qa")(question="?"))  # type: ignore[arg-type]
+        answer = asyncio.create_task(app.module("qa")(question="?"))
         assert await asyncio.to_thread(server.arrived.wait, 5)
         stopping = asyncio.create_task(app.stop(drain=10.0))
         await asyncio.sleep(0)

@@ -76,7 +76,8 @@ def test_a_crash_loses_nothing_and_the_file_holds_no_secret(tmp_path: pathlib.Pa
         before = await change(house)
         for name in (CONFIG, "core/events"):
             house.engine.kill(name)
-            # A call that reached the actor before its supervisor stopped it (rest_for_one) dies with it: ask behind that.
+            # A call that reached the actor before its supervisor stopped it (rest_for_one) dies with it: ask
+            # behind that.
             await house.call("core/events", Query(EventQuery.of(limit=1)))
             assert await house.call(CONFIG, GetSettings()) == before
         assert before.ai.providers["local"].api_key == Secret(KEY)

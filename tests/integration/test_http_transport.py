@@ -278,6 +278,16 @@ def test_a_key_that_no_header_can_hold_is_refused_without_showing_it(key: str) -
     assert "secret" not in "".join(traceback.format_exception(caught.value))
 
 
+def test_a_header_name_that_cannot_be_sent_is_refused() -> None:
+    """A name with other letters: LMInvalidRequest, where the library's error would be of no expected class."""
+
+    async def use(transport: HttpTransport) -> None:
+        await transport.send(HttpRequest("http://127.0.0.1:1/", {"schlüssel": "x"}), timeout=1)
+
+    with pytest.raises(LMInvalidRequest, match="schl"):
+        with_transport("http://127.0.0.1:1", use)
+
+
 def test_a_proxy_of_the_environment_is_not_used_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTP_PROXY does not see what goes to a server on this machine."""
     with HttpServer(lambda ex: ex.reply(502, b"proxied")) as proxy, HttpServer(lambda ex: ex.reply(200, {})) as server:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, TypeVar
 
@@ -13,10 +14,8 @@ from thespian.actors import Actor
 from dspex.runtime.address import LocalAddress
 from dspex.runtime.engine import Engine
 from dspex.runtime.gen_server import GenServer, Started, info
-from dspex.runtime.messages import GetState, GetStatistics, Resume, Statistics, Suspend
 
 T = TypeVar("T")
-__all__ = ("GetState", "GetStatistics", "Lab", "Probe", "Resume", "Statistics", "Suspend", "in_lab", "running_engine")
 
 
 class Lab:
@@ -87,6 +86,28 @@ def running_engine(**options: Any) -> Iterator[Engine]:
         yield engine
     finally:
         engine.stop()
+
+
+class Recorder(list[Any]):
+    """A list that tells when it is long enough; filled on any thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._grown = threading.Condition()
+
+    def append(self, entry: Any) -> None:
+        """Take an entry."""
+        with self._grown:
+            super().append(entry)
+            self._grown.notify_all()
+
+    async def reached(self, length: int) -> None:
+        """Wait until it has so many entries; for tests in real time."""
+        assert await asyncio.to_thread(self._wait, length), self
+
+    def _wait(self, length: int) -> bool:
+        with self._grown:
+            return self._grown.wait_for(lambda: len(self) >= length, 5)
 
 
 class Probe(GenServer):

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from kit.engine import Lab, Suspend, in_lab
 
 from dspex.runtime.calls import MAX_DEPTH
 from dspex.runtime.context import Context
@@ -25,7 +24,8 @@ from dspex.runtime.errors import (
     UnknownMessage,
 )
 from dspex.runtime.gen_server import GenServer, NoReply, call, cast, info
-from dspex.runtime.messages import Reply, TaskDone
+from dspex.runtime.messages import Reply, Suspend, TaskDone
+from kit.engine import Lab, in_lab
 
 
 @dataclass(frozen=True)
@@ -300,7 +300,7 @@ def test_a_restarting_name() -> None:
         address = await lab.start(Plain, name="a/b")
         lab.engine.names.set_state("a/b", "restarting")
         for state in ("restarting", "backing_off"):
-            lab.engine.names.set_state("a/b", state)  # type: ignore[arg-type]
+            lab.engine.names.set_state("a/b", state)
             error = await lab.error("a/b", Do(1), fail_fast=True)
             assert isinstance(error, NameUnavailable)
             assert (error.target, error.state) == ("a/b", state)
@@ -372,7 +372,7 @@ def test_a_cycle_is_refused_at_once(length: int) -> None:
         while reason is not None and isinstance(reason.error, ActorDied):
             reason = reason.error.reason
         assert isinstance(reason.error, CallCycle)  # type: ignore[union-attr]
-        assert reason.error.chain == names  # type: ignore[union-attr]
+        assert list(reason.error.chain) == names  # type: ignore[union-attr]
         assert " -> ".join([*names, names[0]]) in str(reason.error)  # type: ignore[union-attr]
 
     in_lab(test)
@@ -395,7 +395,7 @@ def test_two_callers_of_one_busy_actor_are_no_cycle() -> None:
     async def test(lab: Lab) -> None:
         for name in ("a/1", "a/2", "a/3"):
             await lab.start(Waiting, name=name)
-        assert await asyncio.gather(lab.call("a/1", Relay(("a/3",))), lab.call("a/2", Relay(("a/3",)))) == ["end"] * 2
+        assert await asyncio.gather(*(lab.call(name, Relay(("a/3",))) for name in ("a/1", "a/2"))) == ["end"] * 2
 
     in_lab(test)
 
@@ -577,11 +577,11 @@ def test_a_shutdown_is_the_applications_end_for_its_callers() -> None:
     in_lab(test)
 
 
-# -- traces -----------------------------------------------------------------------------------------------------------------
+# -- traces -------------------------------------------------------------------------------------------
 
 
 def test_the_context_travels() -> None:
-    """A context given outside reaches nested calls, casts, requests, timers and tasks; user and trace stay."""
+    """A context given outside reaches nested calls, casts, sends and tasks; user and trace stay."""
 
     async def test(lab: Lab) -> None:
         seen: list[Any] = []
@@ -631,7 +631,7 @@ def test_the_context_travels() -> None:
 
 
 def test_a_context_is_begun_on_demand() -> None:
-    """Without a context one is begun where it is asked for first, and goes on from there; each message has its own."""
+    """Without a context one is begun where it is first asked for, and goes on from there; each message has its own."""
 
     async def test(lab: Lab) -> None:
         begun: list[Any] = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from typing import Any
 
 import pytest
@@ -139,6 +140,17 @@ def test_a_single_output_of_another_type_may_stand_alone() -> None:
     assert CHAT.parse(Signature("q -> n: list[int]"), "```json\n[1]\n```") == {"n": [1]}
     with pytest.raises(ParseError, match="the whole answer"):
         CHAT.parse(Signature("q -> n: int"), "I cannot say.")
+
+
+@pytest.mark.parametrize(
+    "answer", [f"```json\n[{chr(10) * 100_000}1", f"```{'a' * 100_000} b", f"```a{' ' * 100_000}b"]
+)
+def test_an_answer_that_runs_on_is_no_slow_answer(answer: str) -> None:
+    """A fence that is never closed, with blanks without end, is refused in time that grows with its length only."""
+    began = time.process_time()
+    with pytest.raises(ParseError):
+        CHAT.parse(Signature("q -> n: list[int]"), answer)
+    assert time.process_time() - began < 5  # it was a minute, or for ever
 
 
 def test_code_answers_keep_their_fences() -> None:

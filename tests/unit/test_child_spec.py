@@ -97,10 +97,12 @@ def test_the_mapping_ignores_unknown_keys() -> None:
         ({"start": Worker}, "missing_id"),
         ({"id": "a"}, "missing_start"),
         ({}, "missing_id"),
-        ("a", ("invalid_child_spec", "a")),
-        (None, ("invalid_child_spec", None)),
+        ("a", ("invalid_child_spec", str)),
+        (None, ("invalid_child_spec", type(None))),
         ({"id": "a", "start": (Worker,)}, ("invalid_mfa", (Worker,))),
-        ({"id": "a", "start": (Worker, 3)}, ("invalid_mfa", (Worker, 3))),
+        ({"id": "a", "start": (Worker, 3)}, ("invalid_mfa", (Worker, int))),
+        ({"id": "a", "start": ()}, ("invalid_mfa", ())),
+        ({"id": "a", "start": ("x", 3)}, ("invalid_mfa", (str, int))),
     ],
 )
 def test_malformed_mappings_are_refused(mapping: Any, reason: Any) -> None:
@@ -163,6 +165,48 @@ def test_a_class_may_stand_for_its_spec() -> None:
 def test_name_is_a_field_not_an_argument() -> None:
     """The engine would take a keyword argument ``name`` for itself, so it is refused."""
     assert reason_of(ChildSpec, "a", Worker, kwargs={"name": "x"})[0] == "invalid_mfa"
+
+
+@pytest.mark.parametrize("kwargs", [{"supervised": False}, {"replaces": None}, {3: 4}])
+def test_what_the_engine_would_take_is_no_argument(kwargs: dict[Any, Any]) -> None:
+    """Keyword arguments that would end in the engine and not in the child, or nowhere, are refused."""
+    assert reason_of(ChildSpec, "a", Worker, kwargs=kwargs)[0] == "invalid_mfa"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ("sk-secret", Worker),
+        {"id": "a", "start": (Worker, "sk-secret")},
+        {"id": "a", "start": (Worker, ("x",), "sk-secret", 3)},
+        {"id": "a", "start": Worker, "args": "sk-secret"},
+        {"id": "a", "start": Worker, "kwargs": ["sk-secret"]},
+    ],
+)
+def test_a_malformed_spec_shows_no_arguments(given: Any) -> None:
+    """Whatever is wrong with a spec, the error and its reason do not show what the child would be given."""
+    with pytest.raises(SpecError) as caught:
+        as_child_spec(given)
+    assert "sk-secret" not in f"{caught.value} {caught.value.reason!r} {caught.value.facts!r}"
+
+
+def test_a_class_that_offers_no_good_spec_is_refused() -> None:
+    """Its child_spec() raises, or answers something else: a SpecError that names the class."""
+
+    class Raises(Worker):
+        @classmethod
+        def child_spec(cls, id: str) -> ChildSpec:
+            return ChildSpec(id, cls)
+
+    class Answers(Worker):
+        @classmethod
+        def child_spec(cls) -> Any:
+            return {"id": "a", "start": cls}
+
+    for cls in (Raises, Answers):
+        with pytest.raises(SpecError, match=rf"{cls.__name__}\.child_spec\(\)") as caught:
+            as_child_spec(cls)
+        assert caught.value.reason == ("invalid_child_spec", cls)
 
 
 def test_significance_that_means_nothing_is_refused() -> None:

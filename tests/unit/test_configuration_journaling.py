@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from dspex.actors.configuration import (
+    MAX_WAITING,
     ConfigStatus,
     DeclareModule,
     DeclareProvider,
     ResetSettings,
     SubscribeSettings,
+    Subscriptions,
     UndeclareProvider,
     UpdateSetting,
 )
@@ -20,7 +22,7 @@ from dspex.actors.event_query import EventQuery
 from dspex.actors.event_store import Query
 from dspex.actors.events import ConfigUpdated, Event
 from dspex.runtime.child_spec import ChildSpec
-from dspex.runtime.errors import CallError, CallTimeout, ConfigError, StoreUnavailable
+from dspex.runtime.errors import ActorDied, CallError, CallTimeout, ConfigError, Overloaded, StoreUnavailable
 from dspex.runtime.messages import GetState
 from dspex.runtime.secret import LostSecret, Secret, SecretVault
 from dspex.supervisors.supervisor import Supervisor
@@ -265,5 +267,47 @@ def test_no_secret_leaves_through_the_journal_or_a_notification() -> None:
         assert json.loads(seen[0])["value"]["api_key"].keys() == {"$vault"}
         await house.call(CONFIG, ResetSettings())
         assert vault.count == 0
+
+    in_house(test)
+
+
+def test_a_change_that_a_crash_overtook_reaches_subscribers() -> None:
+    """Killed between journal and effect: the change holds after the restart, and subscribers are told to read again."""
+
+    async def test(house: House) -> None:
+        heard: list[Any] = []
+        vault, subscriptions = SecretVault(), Subscriptions()
+        await house.start(Store, [], ["hold"], name="core/events")
+        address = await start(house, vault=vault, subscriptions=subscriptions)
+        await house.call(CONFIG, SubscribeSettings(await house.start(Listener, heard), PATH))
+        change = house.engine.loop.create_task(house.call(CONFIG, UpdateSetting(PATH, False)))
+        await settle(house)
+        await house.call("core/events", Query(EventQuery()))
+        house.engine.kill(address)
+        with pytest.raises(ActorDied):
+            await change
+        await start(house, vault=vault, subscriptions=subscriptions)
+        await settle(house)
+        assert await get(house, PATH) is False
+        assert [(each.path, each.action) for each in heard] == [((), "reset")]
+
+    in_house(test)
+
+
+def test_changes_that_wait_for_the_journal_are_bounded() -> None:
+    """While the store does not answer, changes past the bound are refused at once; the others are made later."""
+
+    async def test(house: House) -> None:
+        store = await house.start(Store, [], ["hold"], name="core/events")
+        await start(house)
+        changes = [
+            house.engine.loop.create_task(house.call(CONFIG, UpdateSetting("ai.caching.ttl_seconds", float(number))))
+            for number in range(MAX_WAITING + 1)
+        ]
+        with pytest.raises(Overloaded, match=str(MAX_WAITING)):
+            await changes[-1]
+        assert not any(change.done() for change in changes[:-1])
+        house.engine.send(store, "release", None)
+        assert [await change for change in changes[:-1]] == [float(number) for number in range(MAX_WAITING)]
 
     in_house(test)

@@ -298,6 +298,9 @@ def test_instances_append_their_arguments_and_repeat_them() -> None:
             StartInstance(kwargs={"name": "w/three"})
         with pytest.raises(SpecError):
             StartInstance("three")  # type: ignore[arg-type]
+        for name in (5, ""):
+            with pytest.raises(SpecError):
+                StartInstance(name=name)  # type: ignore[arg-type]
         await house.tell_to_end("w/one")
         assert await house.call("w/one", Ask()) == ("template", "one")
         assert await house.call("w/two", Ask()) == ("template", "two")
@@ -322,6 +325,50 @@ def test_simple_children_have_no_ids() -> None:
             await house.call(sup, StartChild(ChildSpec("x", Worker)))
 
     in_house(test)
+
+
+def test_a_simple_restart_that_is_ignored_forgets_the_child() -> None:
+    """SIM-07: no entry stays behind, and the supervisor stops in peace."""
+
+    async def test(house: House) -> None:
+        template = child_spec("t", Worker, kwargs={"script": Script(None, Ignore())})
+        sup = await house.start(SimpleSupervisor, template)
+        await house.call(sup, StartInstance(name="w/one"))
+        await house.tell_to_end("w/one")
+        assert await house.call(sup, WhichChildren()) == ()
+        assert await house.call(sup, CountChildren()) == ChildCounts(1, 0, 0, 0)
+        assert house.state("w/one") == "dead"
+        assert await house.stop(sup) == "shutdown"
+        assert [kind for kind, _, _ in house.kinds] == ["child_terminated"]
+
+    in_house(test)
+
+
+def test_a_restarting_simple_child_counts_and_goes_by_its_last_address() -> None:
+    """SIM-08: listed as restarting, a worker but not active; removed by its last address, and the count is right."""
+
+    async def test(house: House) -> None:
+        template = child_spec("t", Worker, backoff=Backoff(initial=5.0, jitter=False))
+        sup = await house.start(SimpleSupervisor, template)
+        first = (await house.call(sup, StartInstance())).address
+        await house.call(sup, StartInstance())
+        await house.tell_to_end(first)
+        assert [row.state for row in await house.call(sup, WhichChildren())] == ["running", "restarting"]
+        assert await house.call(sup, CountChildren()) == ChildCounts(1, 1, 0, 2)
+        assert await house.call(sup, TerminateChild(first)) is None
+        await asyncio.sleep(10.0)  # its retry would have come
+        assert await house.call(sup, CountChildren()) == ChildCounts(1, 1, 0, 1)
+
+    in_house(test)
+
+
+def test_what_an_instance_is_given_does_not_show() -> None:
+    """Arguments may be secret: a message with them does not show them when it is printed."""
+    for message in (
+        StartInstance(("sesame",), {"key": "sesame"}),
+        StartChild({"id": 1, "start": (Worker, ["sesame"])}),
+    ):
+        assert "sesame" not in repr(message)
 
 
 @pytest.mark.parametrize("templates", [(), (ChildSpec("a", Worker), ChildSpec("b", Worker))])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import queue
+import re
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import Future
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from thespian.actors import ActorAddress
 
 from dspex.actors.event_query import EventQuery
 from dspex.actors.event_store import (
@@ -37,6 +39,7 @@ from dspex.actors.events import Event, LmRequest, stamp
 from dspex.actors.journals.memory import MemoryJournal
 from dspex.actors.journals.sqlite import SqliteJournal
 from dspex.runtime.child_spec import child_spec
+from dspex.runtime.context import Context
 from dspex.runtime.engine import Engine
 from dspex.runtime.errors import CallError, EventInvalid, EventNotFound, StartError, StoreError, StoreUnavailable
 from dspex.runtime.gen_server import GenServer, Started, StartFailed, call, info
@@ -241,6 +244,21 @@ def test_a_failing_disk_is_reported_and_survived(shop: Shop) -> None:
     assert shop.ids() == ["a"]
 
 
+def test_a_failing_disk_is_logged_once(shop: Shop, caplog: pytest.LogCaptureFixture) -> None:
+    """One line when it begins to fail, not one an event, whatever else is refused in between."""
+    journal = HeldJournal()
+    shop.start(journal)
+    full = StoreUnavailable("expected room, got none", cause="full")
+    for error in (full, EventInvalid("expected a new id, got an old one"), full, full):
+        shop.cast(Append((make(),)))
+        journal.release(error)
+        assert shop.told.get(timeout=5)[0] == LOST
+    journal.holding = False
+    shop.call(StoreStats())
+    lines = [record.getMessage() for record in caplog.records if record.name == "dspex.event_store"]
+    assert ["store_unavailable" in line for line in lines] == [True, False]
+
+
 def test_queries_trees_and_pruning(store: Shop) -> None:
     """The store answers queries with pages, a trace as a tree, and forgets on request."""
     store.call(AppendAcked((make("a", id="1", trace_id="t", span_id="x"), make("b", id="2", time=9.0))))
@@ -262,6 +280,27 @@ def test_a_raising_predicate_does_not_end_the_store(store: Shop) -> None:
     with pytest.raises(StoreError, match="ZeroDivisionError"):
         store.ids(predicate=lambda event: 1 / 0)
     assert store.ids() == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        (lambda: Append(make()), "expected a tuple of events, got CustomEvent"),  # type: ignore[arg-type]
+        (lambda: AppendAcked(5), "expected a tuple of events, got int"),  # type: ignore[arg-type]
+        (lambda: AppendAcked(make() for _ in range(2)), "got generator"),  # type: ignore[arg-type]
+        (lambda: Query("lm_error"), "expected an EventQuery, got str"),  # type: ignore[arg-type]
+        (lambda: Subscribe(ActorAddress(None), {"type": "x"}), "expected an EventQuery, got dict"),  # type: ignore[arg-type]
+        (lambda: GetEvent(5), "expected the id of an event, got int"),  # type: ignore[arg-type]
+        (lambda: GetEvent("\ud800"), "expected the id of an event"),
+        (lambda: Prune("2024-01-01"), "expected seconds since the epoch, got '2024-01-01', at 'before'"),  # type: ignore[arg-type]
+        (lambda: Prune(10**400), "expected seconds since the epoch"),
+        (lambda: Prune(5.0, "note"), "expected a tuple of types, got str"),  # type: ignore[arg-type]
+    ],
+)
+def test_a_malformed_message_is_refused_where_it_is_made(wrong: Callable[[], Any], says: str) -> None:
+    """It never reaches the store, which it would end, or whose log it would empty."""
+    with pytest.raises(StoreError, match=re.escape(says)):
+        wrong()
 
 
 # -- subscriptions -----------------------------------------------------------------------------------
@@ -286,6 +325,23 @@ def test_subscribers_hear_what_was_stored(store: Shop) -> None:
     store.call(AppendAcked((make("work", stage="dev"),)))
     store.call(StoreStats())
     assert heard.empty()
+
+
+def test_a_notification_belongs_to_nobodys_trace(store: Shop) -> None:
+    """A group holds events of many traces: what a subscriber does about it is not done for who wrote the last one."""
+    heard: queue.SimpleQueue[Any] = queue.SimpleQueue()
+
+    class Tracing(GenServer):
+        @info
+        def on_events(self, msg: EventNotification) -> None:
+            heard.put((self.context.trace_id, self.context.user))
+
+    store.call(Subscribe(store.spawn(Tracing)))
+    context = Context("t" * 32, "s" * 16, None, "ann")
+    store.engine.call_blocking(NAME, AppendAcked((make(),)), 5.0, context=context)
+    trace_id, user = heard.get(timeout=5)
+    assert trace_id != context.trace_id
+    assert user is None
 
 
 def test_a_refused_batch_is_not_announced(store: Shop) -> None:
@@ -333,6 +389,28 @@ def test_a_journal_that_cannot_be_opened_is_a_failed_start(shop: Shop, tmp_path:
     (tmp_path / "events.db").write_text("not a database " * 100)
     with pytest.raises(StartError, match="move the file away"):
         shop.start(partial(open_journal, path=tmp_path / "events.db"))
+
+
+def test_a_journal_that_opens_too_late_is_closed(shop: Shop) -> None:
+    """A store that is killed while its journal opens leaves no open file and no thread behind."""
+    opening, go, closed = threading.Event(), threading.Event(), threading.Event()
+
+    class Slow(MemoryJournal):
+        def close(self) -> None:
+            super().close()
+            closed.set()
+
+    def slow() -> MemoryJournal:
+        opening.set()
+        assert go.wait(5)
+        return Slow()
+
+    started = asyncio.run_coroutine_threadsafe(shop.engine.spawn(EventStore, (slow,), name=NAME), shop.engine.loop)
+    assert opening.wait(5)
+    shop.engine.on_engine(shop.engine.kill, NAME)
+    assert started.result(5) == StartFailed("killed")
+    go.set()
+    assert closed.wait(5)
 
 
 def test_terminate_stores_what_waits_and_closes(shop: Shop, tmp_path: Path) -> None:

@@ -185,6 +185,14 @@ def test_a_type_nobody_declared_loads_as_unknown() -> None:
     assert event.model_extra == {"color": "red"}
 
 
+def test_whatever_a_foreign_event_calls_data_can_be_read() -> None:
+    """Another program's class may have a field `data` of any kind; one such event does not end a query."""
+    foreign = {"id": "x", "type": "their_type", "version": 1, "time": 1.0, "data": [1, 2]}
+    event = decode(foreign)
+    assert type(event) is UnknownEvent
+    assert fields_of(encode(event).body).items() >= foreign.items()
+
+
 def test_an_own_event_class_is_known_once_defined() -> None:
     """A subclass with a type of its own comes back as that class; the type cannot be taken twice."""
 
@@ -251,6 +259,10 @@ def test_function_entry_and_exit_belong_together() -> None:
     assert (good.entry_event_id, good.span_id, good.success, good.result) == (entry.id, entry.span_id, True, {"n": 1})
     bad = function_exit(actor, entry, 0.5, error=KeyError("k"))
     assert (bad.success, bad.error) == (False, "KeyError: 'k'")
+    told = function_exit(actor, entry, 0.5, error=ValueError("bad key sk-hush-hush-hush " + "x" * 2_000_000))
+    assert told.error is not None
+    assert told.error.startswith("ValueError: bad key [redacted] x")
+    assert len(encode(told).body) < MAX_EVENT_BYTES
 
 
 def test_state_change_is_field_by_field() -> None:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from kit.engine import GetState, GetStatistics, Lab, Probe, Resume, Suspend, in_lab
 
 from dspex.runtime.errors import ActorDied, CallTimeout, DefinitionError, Error, NoProcess, UnknownMessage, UsageError
 from dspex.runtime.gen_server import (
@@ -27,8 +26,9 @@ from dspex.runtime.gen_server import (
     cast,
     info,
 )
-from dspex.runtime.messages import TaskDone, TaskFailed
+from dspex.runtime.messages import GetState, GetStatistics, Resume, Suspend, TaskDone, TaskFailed
 from dspex.runtime.reasons import Crash
+from kit.engine import Lab, Probe, in_lab
 
 
 @dataclass(frozen=True)
@@ -1033,7 +1033,7 @@ def test_serving_a_caller_who_is_gone_starts_nothing() -> None:
         log: list[Any] = []
         actor = await lab.start(Both, log)
         lab.engine.cast(actor, Tell(hold))
-        assert isinstance(await lab.error(actor, Note(answer(1)), timeout=1.0), CallTimeout)
+        assert isinstance(await lab.error(actor, Note(answer(1, after=100)), timeout=1.0), CallTimeout)
         await asyncio.sleep(6)
         assert log[1:] == ["served"]
         assert (await lab.call(actor, GetStatistics())).tasks == 0

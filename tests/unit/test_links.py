@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from kit.engine import Lab, Suspend, in_lab
 
 from dspex.runtime.gen_server import MISSING, GenServer, Started, StartFailed, call, cast, info
-from dspex.runtime.messages import Down, ExitSignal
+from dspex.runtime.messages import Down, ExitSignal, Suspend
 from dspex.runtime.reasons import Crash
+from kit.engine import Lab, in_lab
 
 
 @dataclass(frozen=True)
@@ -129,8 +129,8 @@ def test_kill_cannot_be_trapped_but_killed_can() -> None:
     """LNK-03: kill ends a trapping actor; linked ones see killed, which can be trapped and else spreads."""
 
     async def test(lab: Lab) -> None:
-        first, second, seen = await linked(lab, Trapping, Trapping)
-        third, _ = await lab.start(Plain), await lab.start(Plain)
+        _, second, seen = await linked(lab, Trapping, Trapping)
+        third = await lab.start(Plain)
         await lab.call(second, Do(lambda actor: actor.link(third)))
         killer = await lab.start(Plain)
         await lab.call(killer, Do(lambda actor: actor.exit(second, "kill")))
@@ -283,6 +283,20 @@ def test_demonitor_takes_a_waiting_down_too() -> None:
         await lab.call(watcher, Do(watch_and_stop))
         await lab.settle()
         assert [down.ref for down in seen] == [watcher.cell.instance.kept]  # type: ignore[union-attr]
+
+    in_lab(test)
+
+
+def test_demonitor_before_the_end() -> None:
+    """LNK-05: after demonitor no Down comes."""
+
+    async def test(lab: Lab) -> None:
+        seen: list[Any] = []
+        watcher, watched = await lab.start(Plain, seen), await lab.start(Plain)
+        await lab.call(watcher, Do(lambda actor: actor.demonitor(actor.monitor(watched))))
+        lab.engine.kill(watched)
+        await lab.settle()
+        assert seen == []
 
     in_lab(test)
 

@@ -51,8 +51,16 @@ def test_a_request_holds_only_what_was_set() -> None:
         ({"max_tokens": 0}, "max_tokens"),
         ({"max_tokens": 1.5}, "max_tokens"),
         ({"max_tokens": True}, "max_tokens"),
+        ({"max_tokens": -(10**5000)}, "max_tokens"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"model": 5}, "model"),
         ({"seed": "x"}, "seed"),
+        ({"seed": 2**63}, "seed"),
         ({"stop": (1,)}, "stop"),
+        ({"stop": 5}, "stop"),
+        ({"extra": None}, "extra"),
+        ({"extra": "n"}, "extra"),
+        ({"extra": {"x": 10**5000}}, "extra"),
         ({"extra": {"model": "x"}}, "extra.model"),
         ({"extra": {"temperature": 1}}, "extra.temperature"),
         ({"extra": {"stream": True}}, "extra.stream"),
@@ -83,10 +91,36 @@ def test_an_unknown_role_is_refused_with_a_hint() -> None:
         Message("asistant", "x")  # type: ignore[arg-type]
 
 
-def test_content_of_another_type_is_refused() -> None:
-    """Content is text, parts or None."""
-    with pytest.raises(LMInvalidRequest, match="content"):
-        Message("user", 5)  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"content": 5}, "content"),
+        ({"content": ({1, 2},)}, "content"),
+        ({"content": ["text"]}, "content[0]"),
+        ({"name": 5}, "name"),
+        ({"tool_call_id": b"1"}, "tool_call_id"),
+        ({"tool_calls": ({"id": "1"},)}, "tool_calls[0]"),
+    ],
+)
+def test_messages_that_no_provider_could_be_sent_are_refused(fields: dict[str, Any], field: str) -> None:
+    """Content is text, parts or None, all else text: refused where the message is made, not where it is sent."""
+    with pytest.raises(LMInvalidRequest, match=r"expected .*, got ") as caught:
+        Message("user", **fields)
+    assert caught.value.field == field
+
+
+def test_a_tool_call_is_made_of_texts() -> None:
+    """Arguments are the JSON text, not what it says."""
+    with pytest.raises(LMInvalidRequest, match="arguments"):
+        ToolCall("1", "f", {"x": 1})  # type: ignore[arg-type]
+
+
+def test_parts_are_independent_of_what_they_were_made_from() -> None:
+    """Changing a part afterwards changes no message, whether it came in a list or a tuple."""
+    part = {"type": "text", "text": "before"}
+    messages = Message("user", [part]), Message("user", (part,))  # type: ignore[arg-type]
+    part["text"] = "after"
+    assert [message.content for message in messages] == [({"type": "text", "text": "before"},)] * 2
 
 
 def test_one_stop_text_is_a_sequence_of_one() -> None:

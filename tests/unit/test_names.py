@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from kit.engine import Lab, Probe, in_lab
 
 from dspex.runtime.errors import NoProcess, UsageError
 from dspex.runtime.gen_server import GenServer, Started, call, info
 from dspex.runtime.messages import ExitSignal
 from dspex.runtime.names import MAX_DEAD, NameTable, qualify
+from kit.engine import Lab, Probe, in_lab
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,7 @@ def test_dead_names_are_bounded() -> None:
 
 
 def test_the_name_of_an_unsupervised_actor() -> None:
-    """starting while init runs, running, dead with the reason after its end; free for another."""
+    """Starting while init runs, running, dead with the reason after its end; free for another."""
 
     async def test(lab: Lab) -> None:
         address = await lab.start(Probe, name="a/b")
@@ -203,7 +203,7 @@ def test_the_name_of_an_unsupervised_actor() -> None:
 
 
 def test_the_name_of_a_supervised_actor() -> None:
-    """restarting from its end until its parent starts it again, or says what it is."""
+    """Restarting from its end until its parent starts it again, or says what it is."""
 
     async def test(lab: Lab) -> None:
         owner = await lab.start(Owner)
@@ -313,7 +313,7 @@ async def nested(lab: Lab, top: type[Any]) -> tuple[Any, Any]:
 
 
 def test_names_below_a_supervisor_that_is_started_again() -> None:
-    """With somebody above who rebuilds, names below wait; those the new incarnation brings back run, others are dead."""
+    """With somebody above who rebuilds, names below wait; what the new incarnation does not bring back is dead."""
 
     class Again(Owner):
         async def init(self) -> None:  # type: ignore[override]

@@ -208,6 +208,7 @@ def test_what_is_absent_is_unknown() -> None:
         ({"prompt_tokens": 3.0, "completion_tokens": -1, "total_tokens": True}, Usage(3, None, None, None, "provider")),
         ({"prompt_tokens": 3, "prompt_tokens_details": None}, Usage(3, None, None, None, "provider")),
         ({"prompt_tokens": float("nan"), "total_tokens": float("inf")}, Usage()),
+        ({"prompt_tokens": 1e300, "total_tokens": 2**63}, Usage()),
     ],
 )
 def test_usage_as_servers_send_it(usage: Any, expected: Usage) -> None:

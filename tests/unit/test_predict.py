@@ -294,6 +294,19 @@ def test_bad_inputs_cost_nothing(inputs: dict[str, Any], words: str) -> None:
     play()(scenario)
 
 
+@pytest.mark.parametrize("inputs", [None, 5, ["question"]])
+def test_inputs_that_are_no_mapping_are_the_callers_error(inputs: Any) -> None:
+    """Whatever stands in their place is refused and told of; the module lives."""
+
+    async def scenario(scene: Scene) -> None:
+        with pytest.raises(SignatureError, match="a mapping of fields"):
+            await scene.house.call("module/qa", Predict(inputs))
+        assert scene.executions[0].input_fields == ()
+        assert (await scene.ask()).answer == "Paris"
+
+    play()(scenario)
+
+
 @pytest.mark.parametrize(
     ("outcome", "error", "words"),
     [

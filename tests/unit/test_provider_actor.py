@@ -608,8 +608,10 @@ def test_an_undeclared_provider_takes_no_new_requests() -> None:
         assert (await world.status()).health == "misconfigured"
         world.net.gate.set()
         assert (await running).text == "Hello"
+        assert (await world.status()).health == "misconfigured"  # an old request says nothing about new ones
         await ask("core/config", DeclareProvider("p", settings()), timeout=5.0)
         await world.settle()
+        assert (await world.status()).health == "ready"
         assert (await world.complete()).text == "Hello"
         assert (await world.status()).health == "ready"
 

@@ -294,6 +294,23 @@ def test_reg_10_locks_pass_on_when_left_or_when_the_holder_dies() -> None:
     in_world(test)
 
 
+def test_reg_10_a_key_that_cannot_be_one_is_the_callers_error() -> None:
+    """REG-10: locking an unhashable key fails, and the registry and its owners live on."""
+
+    async def test(world: World) -> None:
+        async def lock(reg: RegistryClient) -> None:
+            async with reg.lock(["no", "key"]):
+                raise AssertionError("locked")
+
+        await world.do(world.ann, lambda reg: reg.register("k"))
+        with pytest.raises(RegistryError, match="hashable key, got list"):
+            await world.do(world.ann, lock)
+        assert await world.ask(CountEntries()) == 1
+        assert world.house.engine.alive(world.registry)
+
+    in_world(test)
+
+
 def test_reg_11_registry_wide_values() -> None:
     """REG-11: given at start, put, read, deleted; a missing one is an error."""
 
@@ -430,6 +447,18 @@ def test_waiting_for_a_key() -> None:
         assert world.house.now() == began + 2.0
         with pytest.raises(RegistryError, match="expected seconds"):
             await world.ask(WaitForKey("x", -1))
+
+    in_world(test)
+
+
+def test_waiters_that_gave_up_on_many_keys_do_not_pile_up() -> None:
+    """A wait without a deadline is forgotten some time after its caller has gone, whatever key it is for."""
+
+    async def test(world: World) -> None:
+        for number in range(200):
+            with pytest.raises(CallTimeout):
+                await world.house.call(REG, WaitForKey(number, None), timeout=1.0)
+        assert len(world.registry.cell.instance._waiters) <= 64
 
     in_world(test)
 

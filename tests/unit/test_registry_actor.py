@@ -36,6 +36,7 @@ from dspex.actors.registry import (
 )
 from dspex.actors.registry_metadata import MAX_BYTES, checked_metadata
 from dspex.runtime.child_spec import ChildSpec
+from dspex.runtime.context import Context
 from dspex.runtime.errors import CallTimeout, RegistryError
 from dspex.runtime.gen_server import Exit, Fail, GenServer, call, cast, info
 from dspex.runtime.registry_terms import ANY
@@ -86,6 +87,16 @@ class Check:
     answer: Any
 
 
+class Odd:
+    """A value that answers no question."""
+
+    def __eq__(self, other: object) -> bool:
+        raise ValueError("which of them?")
+
+    def __repr__(self) -> str:
+        raise ValueError("no words")
+
+
 class Worker(GenServer):
     """Announces itself, watches, and is as well as it is told to be."""
 
@@ -112,6 +123,10 @@ class Worker(GenServer):
             raise ValueError("sk-secretsecret in my reason")
         if msg.answer == "hang":
             await self.system.loop.create_future()
+        if msg.answer == "odd":
+            return Odd()
+        if msg.answer == "fail":
+            return Fail(LookupError("no such shelf"))
         return Fail(RegistryError("not now")) if msg.answer == "refuse" else msg.answer
 
     @info
@@ -412,6 +427,9 @@ def nested(levels: int) -> Any:
         ({"headers": {"Authorization": "hush-hush"}}, "at headers.Authorization"),
         ({"note": "use sk-hush-hush-hush"}, "looks like a credential"),
         ({"note": "Bearer hush-hush"}, "looks like a credential"),
+        ({"note": "key_sk-hush-hush-hush"}, "looks like a credential"),
+        ({"keys": {"sk-hush-hush-hush": 1}}, "looks like a credential, at keys"),
+        ({"openai_api_key": "hush-hush"}, "expected no secret"),
     ],
 )
 def test_bad_metadata_is_refused(metadata: Any, says: str) -> None:
@@ -427,6 +445,8 @@ def test_whether_there_is_a_key_may_be_announced() -> None:
     """A flag under a secret's name is no secret; ordinary words are none either."""
     metadata = {"api_key": True, "password": None, "signature": "basic question -> answer", "tokens": 5}
     assert checked_metadata(metadata, "n") == metadata
+    words = {"signature": "risk-assessment, task-description -> plan", "api_key_env": "OPENAI_API_KEY"}
+    assert checked_metadata(words, "n") == words
 
 
 def test_metadata_is_bounded_after_the_merge() -> None:
@@ -595,6 +615,29 @@ def test_waiters_that_gave_up_do_not_pile_up() -> None:
     in_world(test)
 
 
+def test_a_name_event_belongs_to_nobodys_trace() -> None:
+    """What a watcher does about a change is not done for whoever asked the registry last."""
+
+    async def test(world: World) -> None:
+        traces: list[tuple[str, str | None]] = []
+
+        class Tracing(GenServer):
+            @info
+            def note(self, msg: NameEvent) -> None:
+                traces.append((self.context.trace_id, self.context.user))
+
+        await world.ask(Watch(await world.house.start(Tracing), "module/*"))
+        await world.settle()
+        context = Context("t" * 32, "s" * 16, None, "ann")
+        await world.house.engine.call_async(REGISTRY, Lookup("nobody"), context=context)
+        await world.start("module/qa")
+        await world.settle()
+        assert [user for _, user in traces] == [None, None]
+        assert all(trace_id != context.trace_id for trace_id, _ in traces)
+
+    in_world(test)
+
+
 def test_watchers_are_told_of_every_change() -> None:
     """From the snapshot on, each change of a matching name arrives in order; not after Unwatch."""
 
@@ -667,6 +710,8 @@ class Plain(Actor):
         (Check("degraded"), "failed", "'degraded'"),
         (Check("sk-secretsecret"), "failed", "redacted"),
         (Check("refuse"), "error", "registry_error: not now"),
+        (Check("fail"), "error", "LookupError: no such shelf"),
+        (Check("odd"), "failed", "Odd"),
         (Nothing(), "error", "unknown_message"),
         (Check("hang"), "timeout", "1.5"),
         (Check("crash"), "crashed", "ValueError"),
@@ -677,6 +722,7 @@ def test_health_has_distinct_outcomes(check: Any, outcome: str, detail: str | No
 
     async def test(world: World) -> None:
         await world.start("module/qa")
+        registry = world.house.address(REGISTRY)
         asking = world.house.engine.loop.create_task(world.ask(HealthCheck("module/qa", 1.5, check)))
         await world.ask(RegistryStats())
         report = await asking
@@ -685,6 +731,7 @@ def test_health_has_distinct_outcomes(check: Any, outcome: str, detail: str | No
         assert (detail is None) is (report.detail is None)
         assert detail is None or detail in report.detail
         assert "secretsecret" not in repr(report)
+        assert world.house.address(REGISTRY) == registry
 
     in_world(test)
 

@@ -45,6 +45,8 @@ def test_a_secret_compares_and_copies_like_a_value() -> None:
     assert len({secret, Secret(VALUE)}) == 1
     assert copy.deepcopy({"k": secret})["k"] is secret
     assert copy.copy(secret) is secret
+    # Bytes of the environment that are no text: an encoding error would carry the value in its repr.
+    assert Secret("a\udcff") != Secret("b\udcff")
 
 
 def test_an_empty_secret_is_refused() -> None:

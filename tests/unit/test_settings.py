@@ -5,13 +5,14 @@ from __future__ import annotations
 import pathlib
 import pickle
 import re
+import time
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from dspex.actors.config_paths import with_value
-from dspex.actors.settings import BASE_URLS, MEMORY_EVENTS, ProviderSettings, Settings
+from dspex.actors.settings import BASE_URLS, MEMORY_EVENTS, CachingSettings, ProviderSettings, Settings
 from dspex.actors.settings_load import load_settings
 from dspex.actors.settings_schema import is_live, keys, node_at
 from dspex.runtime.secret import Secret, SecretRef
@@ -154,11 +155,27 @@ def test_a_long_duration_needs_a_unit(written: object) -> None:
 
 
 @pytest.mark.parametrize(
-    "written", [True, "soon", "10 parsecs", "-5s", -1, float("nan"), float("inf"), None, [], "", "s", 0, "0s"]
+    "written", [True, "soon", "10 parsecs", "-5s", -1, float("nan"), float("inf"), None, [], "", "s", 0, "0s", 10**400]
 )
 def test_what_is_no_deadline_is_refused(written: object) -> None:
     """Flags, words, unknown units, negative, infinite and zero deadlines are errors."""
     refused({"ai": {"providers": {"local": LOCAL | {"timeout": written}}}})
+
+
+def test_durations_outside_a_file_may_be_of_any_size() -> None:
+    """Settings made in Python: a number too large for a float is refused like any other."""
+    for key in ("timeout", "recovery_time"):
+        with pytest.raises(ValueError, match="duration"):
+            ProviderSettings.model_validate(LOCAL | {key: 10**400})
+    with pytest.raises(ValueError, match="finite"):
+        CachingSettings.model_validate({"ttl_seconds": 10**400})
+
+
+def test_a_long_text_is_no_slow_duration() -> None:
+    """A text full of blanks is refused in time that grows with its length only."""
+    began = time.process_time()
+    refused({"ai": {"providers": {"local": LOCAL | {"timeout": f"1{' ' * 100_000}!"}}}})
+    assert time.process_time() - began < 5  # it was half a minute
 
 
 # -- errors ------------------------------------------------------------------------------------------
@@ -216,6 +233,13 @@ def test_misspelt_keys_and_words_get_a_hint(config: dict[str, Any], path: str, h
         ),
         ({"app": {"name": print}}, "app.name", "table, list, text", "builtin_function_or_method"),
         ({"app": {"name": "x" * 2_000_000}}, "app.name", "texts of at most", "2000000 characters"),
+        ({"ai": {"caching": {"memory_cache_size": 10**5000}}}, "ai.caching.memory_cache_size", "64 bits", "16610 bits"),
+        (
+            {"ai": {"providers": {"local": LOCAL | {"headers": {"a b": "x"}}}}},
+            "ai.providers.local.headers.a b",
+            "a header name",
+            "'a b'",
+        ),
     ],
 )
 def test_errors_say_path_expected_and_got(config: dict[str, Any], path: str, expected: str, got: str) -> None:
@@ -240,6 +264,7 @@ def test_errors_say_path_expected_and_got(config: dict[str, Any], path: str, exp
         "http://h/#a",
         "http://h:x/",
         "http://a b/",
+        "http://h/\udc00",
     ],
 )
 def test_wrong_addresses_are_refused(url: str) -> None:
@@ -275,6 +300,8 @@ def test_all_problems_come_at_once() -> None:
         {"headers": {"authorization": ["Bearer", KEY]}},
         {"headers": KEY},
         {"base_url": f"http://user:{KEY}@host/"},
+        {"base_url": f"https://host/v1?key={KEY}"},
+        {"base_url": f"https://host/v1#{KEY}"},
         {"base_url": KEY},
         {"timeout": KEY},
         {"rate_limit": KEY},

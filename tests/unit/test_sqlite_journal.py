@@ -460,6 +460,37 @@ def test_a_failing_retention_does_not_fail_appends() -> None:
     assert log.closed
 
 
+def test_an_unforeseen_error_of_retention_does_not_end_the_thread(caplog: pytest.LogCaptureFixture) -> None:
+    """A fault of the log itself while it forgets is logged, and appends go on."""
+
+    class Faulty(SlowLog):
+        def maintain(self) -> float | None:
+            raise RuntimeError("bug")
+
+    log = Faulty()
+    writer, first = held(log)
+    log.go.set()
+    first.result(5)
+    assert writer.append(records()).result(5) == (0,)
+    writer.close()
+    assert log.closed
+    assert "bug" in caplog.text
+
+
+def test_each_refused_batch_has_an_error_of_its_own() -> None:
+    """An error is told its caller's trace, so two callers must not share one."""
+    log = SlowLog(None, StoreUnavailable("locked", cause="locked"))
+    writer, _ = held(log)
+    futures = [writer.append(records()) for _ in range(2)]
+    log.go.set()
+    one, two = (future.exception(5) for future in futures)
+    assert isinstance(one, StoreUnavailable)
+    assert isinstance(two, StoreUnavailable)
+    assert one is not two
+    assert (one.cause, one.message) == (two.cause, two.message) == ("locked", "locked")
+    writer.close()
+
+
 def test_a_callback_may_close_the_writer() -> None:
     """Closing from the writer's own thread does not wait for itself."""
     log = SlowLog()

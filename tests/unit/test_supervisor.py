@@ -22,6 +22,7 @@ from dspex.runtime.errors import (
 from dspex.runtime.gen_server import GenServer, Ignore, Ignored, StartFailed
 from dspex.runtime.reasons import Crash
 from dspex.supervisors.backoff import Backoff
+from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
 from dspex.supervisors.messages import (
     ChildCounts,
     CountChildren,
@@ -120,6 +121,27 @@ def test_a_misspelt_option_fails_the_start_with_the_nearest_one() -> None:
         Supervisor.child_spec("s", restrat="temporary")
 
 
+def test_the_next_child_starts_when_the_former_has_answered() -> None:
+    """SUP-03: a slow init delays the start of the next child, and that of the supervisor itself."""
+
+    class Slow(Worker):
+        async def init(self, *tags: Any, log: list[Any] | None = None, **options: Any) -> None:
+            await asyncio.sleep(3.0)
+            super().init(*tags, log=log)
+
+    async def test(house: House) -> None:
+        children = [child_spec(id, Slow, id, kwargs={"log": house.log}) for id in ("a", "b")]
+        starting = asyncio.ensure_future(house.start(Supervisor, children))
+        began = house.now()
+        await asyncio.sleep(4.0)
+        assert house.log == [("start", "a")]
+        await starting
+        assert house.log == [("start", "a"), ("start", "b")]
+        assert house.now() - began == pytest.approx(6.0)
+
+    in_house(test)
+
+
 def test_a_failed_boot_leaves_no_name_running() -> None:
     """SUP-04: the names of children that were rolled back, and of the one that failed, are dead."""
 
@@ -147,6 +169,9 @@ def test_a_start_function_may_choose_what_it_starts() -> None:
     def broken(start_link: Any) -> Any:
         raise LookupError("lost")
 
+    def leaving(start_link: Any) -> Any:
+        raise SystemExit(3)
+
     async def test(house: House) -> None:
         sup = await house.start(Supervisor, [child_spec("a", choose, "x", name="w/a")])
         assert await house.call("w/a", Ask()) == ("x",)
@@ -156,6 +181,7 @@ def test_a_start_function_may_choose_what_it_starts() -> None:
             (junk, 42),
             (failing, "no"),
             (broken, ("EXIT", Crash(LookupError("lost")))),
+            (leaving, ("EXIT", Crash(SystemExit(3)))),
         ]
         for function, reason in expected:
             spec = ChildSpec("f", function)
@@ -180,6 +206,39 @@ def test_what_a_start_function_leaves_behind_is_killed() -> None:
         assert len(house.engine.cells) == 1
         assert house.state("w/h") == "dead"
         assert house.reports == []
+
+    in_house(test)
+
+
+@pytest.mark.parametrize("cls", [Supervisor, DynamicSupervisor])
+def test_a_class_that_offers_no_good_spec_harms_nobody(cls: type[Supervisor | DynamicSupervisor]) -> None:
+    """start_child with a class whose child_spec() fails is refused; the supervisor and its children live on."""
+
+    class Needs(Worker):
+        @classmethod
+        def child_spec(cls, id: str) -> ChildSpec:
+            return ChildSpec(id, cls)
+
+    async def test(house: House) -> None:
+        sup = await house.start(cls)
+        await house.call(sup, StartChild(worker("a")))
+        with pytest.raises(SpecError, match=r"Needs\.child_spec\(\)"):
+            await house.call(sup, StartChild(Needs))
+        assert await house.call("w/a", Ask()) == ("a",)
+        assert (await house.call(sup, CountChildren())).active == 1
+
+    in_house(test)
+
+
+@pytest.mark.parametrize("cls", [Supervisor, DynamicSupervisor])
+def test_a_mailbox_limit_that_makes_no_sense_harms_nobody(cls: type[Supervisor | DynamicSupervisor]) -> None:
+    """A child whose spec gives the engine nonsense does not start; the supervisor lives on."""
+
+    async def test(house: House) -> None:
+        sup = await house.start(cls)
+        with pytest.raises(StartError, match="mailbox_limit"):
+            await house.call(sup, StartChild(worker("a", kwargs={"mailbox_limit": "many"})))
+        assert house.engine.alive(sup)
 
     in_house(test)
 

@@ -142,6 +142,13 @@ def test_a_malformed_value_is_refused_where_it_is_made(message: Any, wrong: tupl
         message(*wrong)
 
 
+@pytest.mark.parametrize("wrong", [5, ("junk",), update("counter", "a", 1)])
+def test_a_malformed_batch_is_refused_where_it_is_made(wrong: Any) -> None:
+    """In the actor it would be a crash, and all metrics would begin again at zero."""
+    with pytest.raises(MetricError, match="expected a tuple of updates"):
+        Record(wrong)
+
+
 def test_a_counter_is_not_decremented_and_a_prefix_is_text() -> None:
     """The remaining refusals at the sender."""
     with pytest.raises(MetricError, match=">= 0"):
@@ -325,6 +332,35 @@ def test_it_counts_real_supervisor_reports() -> None:
         assert seen.total("dspex_supervisor_reports_total", kind="child_terminated", supervisor="app/house") == 1
         assert seen.total("dspex_supervisor_restarts_total", supervisor="app/house") == 1
         assert seen.total("dspex_supervisor_starts_total", supervisor="app/house") == 2
+
+    in_house(test)
+
+
+def test_an_event_of_another_thread_that_comes_too_late_harms_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    """The actor may end between an event and its flush: there is nothing to flush, and nothing to complain about."""
+
+    async def test(house: House) -> None:
+        address = await house.start(TelemetryActor, name=NAME)
+        late = threading.Thread(target=house.engine.telemetry.execute, args=(EVENT, {"count": 1}, {}))
+        late.start()
+        late.join()
+        house.engine.kill(address)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        assert [record.getMessage() for record in caplog.records] == []
+
+    in_house(test)
+
+
+def test_the_status_tells_what_waited() -> None:
+    """How full the buffer is shows before asking empties it."""
+
+    async def test(house: House) -> None:
+        await house.start(TelemetryActor, name=NAME)
+        for _ in range(3):
+            house.engine.telemetry.execute(EVENT, {"count": 1}, {})
+        assert (await house.call(NAME, TelemetryStatus())).buffered == 3
+        assert (await house.call(NAME, TelemetryStatus())).buffered == 0
 
     in_house(test)
 

@@ -150,6 +150,13 @@ def test_names_slow_handlers_and_failed_handlers_are_counted() -> None:
     assert seen.total("dspex_telemetry_handler_failures_total") == 1
 
 
+def test_actors_without_a_name_are_shown_by_their_class() -> None:
+    """Their addresses are new at every start: as labels they would grow without bound."""
+    slow = ("dspex", "engine", "slow_handler")
+    seen = counted(*((slow, {"seconds": 0.2}, {"actor": f"Worker<dspex1.{number}>"}) for number in range(3)))
+    assert [dict(one.labels) for one in seen.select("dspex_engine_slow_handler_seconds")] == [{"actor": "Worker"}]
+
+
 def test_every_metric_is_described_and_named_as_prometheus_wants() -> None:
     """Counters end in _total, timings in _seconds; each has a help text and says one thing only."""
     metrics = Translator().metrics

@@ -1,0 +1,204 @@
+"""A scripted language-model provider: no model and no network, only the answers a test wrote down.
+
+It stands in for the network below a real provider actor, so requests are encoded, answers decoded and failures
+classified as always::
+
+    script = ScriptedProvider(
+        Rule("Shakespeare", when="Hamlet"),
+        Rule(server_error(), times=1),
+        Rule({"answer": "I do not know"}),
+    )
+    ChildSpec("p", ProviderActor, ("p",), {"settings": settings, "transport": script.transport}, name="provider/p")
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+from unittest import mock
+
+from ...runtime.errors import LMError
+from ..json_values import json_object
+from ..lm_failures import lm_error
+from ..settings import ProviderSettings
+from ..transport import HttpRequest, HttpResponse
+
+_JSON: Final = {"content-type": "application/json"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """An answer that breaks off in the middle: its caller gets an ``LMProtocolError``.
+
+    Args:
+        after: seconds until it does.
+    """
+
+    after: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """No answer at all, until the caller's time is up."""
+
+
+Answer: TypeAlias = str | Mapping[str, Any] | HttpResponse | LMError | Cut | Hang
+"""Text; fields of a signature; a whole HTTP answer; an error of the network; a cut; a hang."""
+
+
+@dataclass(slots=True)
+class Rule:
+    """What is answered to which request.
+
+    Args:
+        answer: the answer. A mapping becomes marked sections, as a module's signature wants them.
+        when: text that stands in the last message, or what tells by the request's JSON body; None: always.
+        delay: seconds the answer takes.
+        times: how often the rule holds; None: for ever.
+    """
+
+    answer: Answer
+    when: str | Callable[[Mapping[str, Any]], bool] | None = None
+    delay: float = 0.0
+    times: int | None = None
+    used: int = field(default=0, init=False)
+
+    def fits(self, body: Mapping[str, Any]) -> bool:
+        """Whether it holds for this request."""
+        if self.times is not None and self.used >= self.times:
+            return False
+        if isinstance(self.when, str):
+            return self.when in _last_text(body)
+        return self.when is None or self.when(body)
+
+
+class ScriptedProvider:
+    """The script: the first rule that fits answers; without one the test fails with what was asked.
+
+    Args:
+        *rules: in order.
+        usage: tokens every answer reports, as (input, output).
+
+    Attributes:
+        requests: the JSON bodies of all requests, in order.
+        cancelled: how many requests were given up by their callers while they waited.
+    """
+
+    def __init__(self, *rules: Rule, usage: tuple[int, int] = (10, 5)) -> None:
+        self._rules = list(rules)
+        self._usage = usage
+        self.requests: list[Mapping[str, Any]] = []
+        self.cancelled = 0
+
+    def add(self, *rules: Rule) -> None:
+        """Further rules, before the others."""
+        self._rules[:0] = rules
+
+    def transport(self, settings: ProviderSettings) -> ScriptedTransport:
+        """What a provider actor takes as its ``transport``."""
+        return ScriptedTransport(self)
+
+    @contextmanager
+    def instead_of_http(self) -> Iterator[None]:
+        """Provider actors that start in here talk to this script, those of a whole application too."""
+        with mock.patch(f"{__package__.removesuffix('.testing')}.provider.http_transport", self.transport):
+            yield
+
+    async def answer(self, request: HttpRequest) -> HttpResponse:
+        """Answer one request by the rules."""
+        body = json_object(json.loads(request.body))
+        self.requests.append(body)
+        rule = next((rule for rule in self._rules if rule.fits(body)), None)
+        if rule is None:
+            raise lm_error("invalid", f"the script has no rule for {_last_text(body)!r}")
+        rule.used += 1
+        await asyncio.sleep(rule.delay)
+        return await self._give(rule.answer, body)
+
+    async def _give(self, answer: Answer, body: Mapping[str, Any]) -> HttpResponse:
+        match answer:
+            case HttpResponse():
+                return answer
+            case LMError():
+                raise type(answer)(answer.message, **answer.facts)  # the provider writes into what it gets
+            case Cut(after):
+                await asyncio.sleep(after)
+                raise lm_error("protocol", "the answer was cut off")
+            case Hang():
+                await asyncio.Event().wait()
+                raise lm_error("timeout", "woken without an answer")
+            case str():
+                return self._completion(answer, body)
+            case _:
+                return self._completion(marked(answer), body)
+
+    def _completion(self, text: str, body: Mapping[str, Any]) -> HttpResponse:
+        into, out = self._usage
+        completion = {
+            "id": f"scripted-{len(self.requests)}",
+            "object": "chat.completion",
+            "model": body.get("model", "scripted"),
+            "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
+            "usage": {"prompt_tokens": into, "completion_tokens": out, "total_tokens": into + out},
+        }
+        return HttpResponse(200, _JSON, json.dumps(completion).encode())
+
+
+class ScriptedTransport:
+    """The network of one provider actor, played from a script."""
+
+    def __init__(self, script: ScriptedProvider) -> None:
+        self._script = script
+
+    async def send(self, request: HttpRequest, *, timeout: float) -> HttpResponse:
+        """Answer as the script says, within ``timeout`` seconds."""
+        try:
+            async with asyncio.timeout(timeout):
+                return await self._script.answer(request)
+        except TimeoutError as error:
+            if isinstance(error, LMError):
+                raise
+            raise lm_error("timeout", f"no answer within {timeout:g} s", timeout=timeout) from None
+        except asyncio.CancelledError:
+            self._script.cancelled += 1
+            raise
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+
+def failure(status: int, message: str = "scripted failure", **headers: str) -> HttpResponse:
+    """An HTTP error in OpenAI's form; header names with ``_`` for ``-``."""
+    names = {name.replace("_", "-"): value for name, value in headers.items()}
+    return HttpResponse(status, {**_JSON, **names}, json.dumps({"error": {"message": message}}).encode())
+
+
+def rate_limited(retry_after: float = 1.0) -> HttpResponse:
+    """429, with the seconds to wait."""
+    return failure(429, "slow down", retry_after=f"{retry_after:g}")
+
+
+def server_error(status: int = 500) -> HttpResponse:
+    """5xx."""
+    return failure(status)
+
+
+def refused() -> LMError:
+    """Nobody listens."""
+    return lm_error("connection", "connection refused")
+
+
+def marked(fields: Mapping[str, Any]) -> str:
+    """Output fields as the chat adapter's marked sections."""
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+    sections = [f"[[ ## {name} ## ]]\n{text}" for name, text in texts.items()]
+    return "\n\n".join([*sections, "[[ ## completed ## ]]"])
+
+
+def _last_text(body: Mapping[str, Any]) -> str:
+    messages = body.get("messages") or [{}]
+    return str(messages[-1].get("content", ""))

@@ -1,0 +1,84 @@
+"""The scheduling order of a seeded run: which actor runs next, and for how many messages, is drawn by lot.
+
+Each actor still handles its messages in the order they came; between actors nothing is promised, and
+here nothing is kept. Real time plays no part, so a seed gives the same order again.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+from ..cell import MAX_BATCH, Cell
+from ..scheduler import Scheduler
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+
+_BATCHES: Final = (1, 2, MAX_BATCH)
+
+
+class _LotteryQueue(deque[Cell]):
+    """A run queue that gives out any of its cells."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self._rng = rng
+
+    def popleft(self) -> Cell:
+        """Any cell."""
+        if len(self) > 1:
+            self.rotate(-self._rng.randrange(len(self)))
+        return super().popleft()
+
+
+class SeededScheduler(Scheduler):
+    """A scheduler that draws by lot and does not look at a watch.
+
+    Args:
+        engine: the engine it will serve.
+        rng: the lots.
+    """
+
+    def __init__(self, engine: Engine, rng: random.Random) -> None:
+        super().__init__(engine.loop, math.inf, engine.log.slow_handler)
+        self.router = engine.router
+        self._rng = rng
+        self._ready = _LotteryQueue(rng)
+
+    def succeed(self, other: Scheduler) -> None:
+        """Take over what waits in another scheduler, outside a turn of it."""
+        waiting, other._ready = other._ready, deque()
+        calls, other._unarmed = other._unarmed, []
+        for cell in waiting:
+            self.schedule(cell)
+        for call in calls:
+            self.watch_deadline(call)
+
+    def _drain(self, budget: int) -> None:
+        ready = self._ready
+        try:
+            while ready and budget > 0:
+                self.running = cell = ready.popleft()
+                before = cell.handled
+                try:
+                    cell.run(self._rng.choice(_BATCHES))
+                finally:
+                    self._rest(cell)
+                budget -= cell.handled - before or 1
+        finally:
+            self._over()
+
+    def _took_long(self, cell: Cell, seconds: float) -> None:
+        """Real time is nobody's business here."""
+
+
+def seed_order(engine: Engine, rng: random.Random) -> None:
+    """Have an engine run its actors in an order drawn from ``rng``. Call it outside the engine's loop."""
+    scheduler = SeededScheduler(engine, rng)
+    scheduler.succeed(engine.scheduler)
+    engine.scheduler = scheduler
+    engine.schedule = scheduler.schedule
+    engine.hand_over = scheduler.hand_over

@@ -1,0 +1,41 @@
+"""What holds for every test run: how Hypothesis behaves, where state goes, and that a failing test is only that."""
+
+from __future__ import annotations
+
+import gc
+import os
+from collections.abc import Generator, Iterator
+
+import pytest
+from hypothesis import settings
+
+# A loaded machine is no failure. CI tries the same examples each time, so that a red run can be run again.
+settings.register_profile("here", deadline=None)
+settings.register_profile("in_ci", deadline=None, derandomize=True, print_blob=True)
+settings.load_profile("in_ci" if os.environ.get("CI") else "here")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test, and no process that one starts, writes to the user's own state folder."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Report without garbage collection.
+
+    For a failure's report pytest parses the source. CPython before 3.11.8 and 3.12.2 counts the depth of all
+    parsers in one place (CPython issue 106905): if the collector runs a finalizer meanwhile that parses too,
+    as printing the traceback of a lost task's exception does, the first one raises ``SystemError: AST
+    constructor recursion depth mismatch``, and pytest ends the whole run with an internal error.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        if collecting:
+            gc.enable()
