@@ -382,6 +382,7 @@ def _touches(wanted: Path, changed: Path) -> bool:
 
 
 __all__ = (
+    "MAX_WAITING",
     "ConfigChanged",
     "ConfigStatus",
     "ConfigStatusReport",

@@ -166,9 +166,8 @@ class LMRequest:
         stop: object = self.stop
         if stop is None:
             return
-        given: object = (stop,) if isinstance(stop, str) else stop
-        texts = tuple(cast("Iterable[object]", given)) if isinstance(given, Iterable) else (None,)
-        if not all(type(text) is str for text in texts):
+        texts = _members(stop)
+        if texts is None or not all(type(text) is str for text in texts):
             raise _invalid("stop", "text or a sequence of texts", stop)
         object.__setattr__(self, "stop", texts)
 
@@ -295,6 +294,12 @@ def estimate_tokens(messages: Iterable[Message]) -> int:
     Within a few per cent on English text; the provider's own count replaces it once the answer is there.
     """
     return -(-sum(_characters(message) for message in messages) // 4)
+
+
+def _members(value: object) -> tuple[object, ...] | None:
+    if isinstance(value, str):
+        return (value,)
+    return tuple(cast("Iterable[object]", value)) if isinstance(value, Iterable) else None
 
 
 def _characters(message: Message) -> int:

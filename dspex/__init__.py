@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from .supervisors.app.start import astart, start
     from .supervisors.dynamic_supervisor import DynamicSupervisor
     from .supervisors.supervisor import Supervisor
+    from .supervisors.task_supervisor import TaskSupervisor
 
 __version__ = "0.1.0"
 
@@ -78,6 +79,7 @@ _HOME: Final = {
     ".supervisors.app.start": ("astart", "start"),
     ".supervisors.dynamic_supervisor": ("DynamicSupervisor",),
     ".supervisors.supervisor": ("Supervisor",),
+    ".supervisors.task_supervisor": ("TaskSupervisor",),
 }
 _MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
 
@@ -106,6 +108,7 @@ __all__ = (
     "Supervisor",
     "TaskDone",
     "TaskFailed",
+    "TaskSupervisor",
     "__version__",
     "announce",
     "astart",

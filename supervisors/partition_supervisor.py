@@ -96,8 +96,8 @@ class PartitionSupervisor(Supervisor):
             specs = partition_specs(child, partitions, with_arguments, self.name)
         except SpecError as error:
             return Stop(("start_spec", error.reason))
-        self._most = self._partitions = partitions
-        self._publish()
+        self._most = partitions
+        self._publish(partitions)
         return await super().init(specs, max_restarts=max_restarts, max_seconds=max_seconds)
 
     @classmethod
@@ -117,7 +117,7 @@ class PartitionSupervisor(Supervisor):
         Raises:
             SpecError: an option is unknown or malformed.
         """
-        flags = {name: options.pop(name) for name in OPTIONS if name in options}
+        flags: dict[str, Any] = {name: options.pop(name) for name in OPTIONS if name in options}
         if child is None:
             raise SpecError("expected child=, the spec of each partition, got none", reason="missing_start")
         partition_specs(child, flags.get(_COUNT), flags.get("with_arguments"), None)
@@ -152,7 +152,7 @@ class PartitionSupervisor(Supervisor):
     async def resize(self, message: Resize) -> int | Fail:
         """See :class:`Resize`. Fewer: keys are led away first. More: the new ones run first."""
         wanted, now = message.partitions, self._partitions
-        if isinstance(wanted, bool) or not 0 <= wanted <= self._most:
+        if type(wanted) is not int or not 0 <= wanted <= self._most:
             return Fail(
                 UsageError(f"{self.label}: expected from 0 to {self._most} partitions, as started, got {wanted!r}")
             )
@@ -160,16 +160,16 @@ class PartitionSupervisor(Supervisor):
             outcome = await self.restart_child(RestartChild(number))
             if isinstance(outcome, Fail):
                 return outcome
-            self._partitions = number + 1
-        self._partitions = wanted
-        self._publish()
+            self._publish(number + 1)
+        self._publish(wanted)
         for number in range(wanted, now):
             await self.terminate_child(TerminateChild(number))
         return now
 
-    def _publish(self) -> None:
+    def _publish(self, partitions: int) -> None:
+        self._partitions = partitions
         if self.name is not None:
-            self.system.names.set_metadata(self.name, {_COUNT: self._partitions})
+            self.system.names.set_metadata(self.name, {_COUNT: partitions})
 
 
 def partition_specs(
@@ -211,4 +211,4 @@ def partition_specs(
     )
 
 
-__all__ = ("PartitionSupervisor", "Resize", "partition_of", "partition_specs")
+__all__ = ("OPTIONS", "PartitionSupervisor", "Resize", "WithArguments", "partition_of", "partition_specs")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypedDict, TypeVar
 
+from ..runtime.child_spec import check_options
 from ..runtime.errors import UsageError, did_you_mean
 from ..runtime.reasons import KILL
 from .task import Task, TaskExit, TaskResult
@@ -14,6 +15,16 @@ from .task import Task, TaskExit, TaskResult
 T = TypeVar("T")
 OnTimeout = Literal["exit", "kill_task"]
 ON_TIMEOUT: tuple[str, ...] = ("exit", "kill_task")
+
+
+class StreamSettings(TypedDict, total=False):
+    """What may be said of a stream; the defaults are those of :class:`StreamOptions`."""
+
+    max_concurrency: int
+    ordered: bool
+    timeout: float | None
+    on_timeout: OnTimeout
+    blocking: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,15 +36,17 @@ class StreamOptions:
         ordered: results in the order of the items, or as they come.
         timeout: seconds for each task, None for ever.
         on_timeout: ``exit`` raises ``CallTimeout`` at the reader; ``kill_task`` makes ``TaskExit("timeout")`` of it.
+        blocking: the function blocks: run it on daemon threads.
 
     Raises:
         UsageError: an option is out of range.
     """
 
-    max_concurrency: int
-    ordered: bool
-    timeout: float | None
-    on_timeout: OnTimeout
+    max_concurrency: int = 8
+    ordered: bool = True
+    timeout: float | None = 5.0
+    on_timeout: OnTimeout = "exit"
+    blocking: bool = False
 
     def __post_init__(self) -> None:
         if self.max_concurrency < 1:
@@ -43,6 +56,17 @@ class StreamOptions:
         if self.on_timeout not in ON_TIMEOUT:
             hint = did_you_mean(str(self.on_timeout), ON_TIMEOUT)
             raise UsageError(f"async_stream: expected on_timeout 'exit' or 'kill_task', got {self.on_timeout!r}{hint}")
+
+
+def stream_options(method: str, given: StreamSettings) -> StreamOptions:
+    """Check what was said of a stream.
+
+    Raises:
+        SpecError: an option is unknown, with the nearest known one.
+        UsageError: one is out of range.
+    """
+    check_options(method, given, tuple(StreamSettings.__annotations__))
+    return StreamOptions(**given)
 
 
 class Flock:

@@ -19,7 +19,7 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from thespian.actors import ActorAddress
 
-from ..runtime.child_spec import WORKER_SHUTDOWN, ChildSpec, Restart, Shutdown
+from ..runtime.child_spec import WORKER_SHUTDOWN, ChildSpec, Restart, Shutdown, check_options
 from ..runtime.engine import Engine
 from ..runtime.errors import UsageError
 from ..runtime.gen_server import GenServer, Started
@@ -27,7 +27,7 @@ from ..runtime.scope import current_context
 from .dynamic_supervisor import DynamicSupervisor
 from .messages import StartChild
 from .task import Job, Task, TaskProcess, TaskResult, TrappingTaskProcess, cell_of
-from .task_stream import OnTimeout, StreamOptions, stream
+from .task_stream import StreamSettings, stream, stream_options
 
 T = TypeVar("T")
 Function = Callable[..., Any]
@@ -48,6 +48,9 @@ class TaskOptions(TypedDict, total=False):
     shutdown: Shutdown | timedelta
     trap_exit: bool
     notify: bool
+
+
+TASK_OPTIONS = tuple(TaskOptions.__annotations__)
 
 
 class TaskSupervisor(DynamicSupervisor):
@@ -102,9 +105,10 @@ class Tasks:
         Raises:
             SupervisorError: ``max_children``.
             CallError: there is no such supervisor.
+            SpecError: an option is unknown or malformed.
             UsageError: no function, or ``notify`` outside an actor.
         """
-        return await self._start(function, args, options, linked=True)
+        return await self._start("async_", function, args, options, linked=True)
 
     @overload
     async def async_nolink(
@@ -114,7 +118,7 @@ class Tasks:
     async def async_nolink(self, function: Callable[..., T], *args: Any, **options: Unpack[TaskOptions]) -> Task[T]: ...
     async def async_nolink(self, function: Function, *args: Any, **options: Unpack[TaskOptions]) -> Task[Any]:
         """As :meth:`async_`, but not linked: its failure is only told, and it survives its caller's end."""
-        return await self._start(function, args, options, linked=False)
+        return await self._start("async_nolink", function, args, options, linked=False)
 
     async def start_child(
         self,
@@ -144,17 +148,17 @@ class Tasks:
         job = self._job(function, args, blocking, None)
         return (await self._ask(job, restart, shutdown, trap_exit)).address
 
+    @overload
     def async_stream(
-        self,
-        function: Callable[[Any], Awaitable[T]] | Callable[[Any], T],
-        items: Iterable[Any],
-        *,
-        max_concurrency: int = 8,
-        ordered: bool = True,
-        timeout: float | None = 5.0,
-        on_timeout: OnTimeout = "exit",
-        blocking: bool = False,
-    ) -> AsyncGenerator[TaskResult[T], None]:
+        self, function: Callable[[Any], Awaitable[T]], items: Iterable[Any], **options: Unpack[StreamSettings]
+    ) -> AsyncGenerator[TaskResult[T], None]: ...
+    @overload
+    def async_stream(
+        self, function: Callable[[Any], T], items: Iterable[Any], **options: Unpack[StreamSettings]
+    ) -> AsyncGenerator[TaskResult[T], None]: ...
+    def async_stream(
+        self, function: Function, items: Iterable[Any], **options: Unpack[StreamSettings]
+    ) -> AsyncGenerator[TaskResult[Any], None]:
         """A task for each item, linked with the caller: ``async for result in ...`` (OTP TSK-07).
 
         Each result is ``TaskOk(value)`` or ``TaskExit(reason)``. Nothing is left running when the reader
@@ -163,47 +167,42 @@ class Tasks:
         Args:
             function: takes an item.
             items: read as places become free.
-            max_concurrency: tasks that run at once.
-            ordered: results in the order of the items, or as they come.
-            timeout: seconds for each task, None for ever.
-            on_timeout: ``exit`` raises ``CallTimeout`` at the reader, ``kill_task`` goes on with
-                ``TaskExit("timeout")``.
-            blocking: as in :class:`TaskOptions`.
+            **options: see :class:`~.task_stream.StreamSettings`.
 
         Raises:
+            SpecError: an option is unknown.
             UsageError: an option is out of range.
         """
-        return self._stream(
-            function, items, StreamOptions(max_concurrency, ordered, timeout, on_timeout), blocking, linked=True
-        )
+        return self._stream("async_stream", function, items, options, linked=True)
 
+    @overload
     def async_stream_nolink(
-        self,
-        function: Callable[[Any], Awaitable[T]] | Callable[[Any], T],
-        items: Iterable[Any],
-        *,
-        max_concurrency: int = 8,
-        ordered: bool = True,
-        timeout: float | None = 5.0,
-        on_timeout: OnTimeout = "exit",
-        blocking: bool = False,
-    ) -> AsyncGenerator[TaskResult[T], None]:
+        self, function: Callable[[Any], Awaitable[T]], items: Iterable[Any], **options: Unpack[StreamSettings]
+    ) -> AsyncGenerator[TaskResult[T], None]: ...
+    @overload
+    def async_stream_nolink(
+        self, function: Callable[[Any], T], items: Iterable[Any], **options: Unpack[StreamSettings]
+    ) -> AsyncGenerator[TaskResult[T], None]: ...
+    def async_stream_nolink(
+        self, function: Function, items: Iterable[Any], **options: Unpack[StreamSettings]
+    ) -> AsyncGenerator[TaskResult[Any], None]:
         """As :meth:`async_stream`, but not linked: a failed task is only a ``TaskExit`` of the stream."""
-        return self._stream(
-            function, items, StreamOptions(max_concurrency, ordered, timeout, on_timeout), blocking, linked=False
-        )
+        return self._stream("async_stream_nolink", function, items, options, linked=False)
 
     def _stream(
-        self, function: Function, items: Iterable[Any], options: StreamOptions, blocking: bool, *, linked: bool
+        self, method: str, function: Function, items: Iterable[Any], options: StreamSettings, *, linked: bool
     ) -> AsyncGenerator[TaskResult[Any], None]:
-        async def start(item: Any) -> Task[Any]:
-            return await self._start(function, (item,), {"blocking": blocking}, linked=linked)
+        settings = stream_options(method, options)
 
-        return stream(start, items, options)
+        async def start(item: Any) -> Task[Any]:
+            return await self._start(method, function, (item,), {"blocking": settings.blocking}, linked=linked)
+
+        return stream(start, items, settings)
 
     async def _start(
-        self, function: Function, args: tuple[Any, ...], options: TaskOptions, *, linked: bool
+        self, method: str, function: Function, args: tuple[Any, ...], options: TaskOptions, *, linked: bool
     ) -> Task[Any]:
+        check_options(method, options, TASK_OPTIONS)
         notify = options.get("notify", False)
         if notify and self._owner is None:
             raise UsageError("expected notify=True from an actor, which has a mailbox; got it from outside")
@@ -212,8 +211,8 @@ class Tasks:
         shutdown = options.get("shutdown", WORKER_SHUTDOWN)
         try:
             await self._ask(job, "temporary", shutdown, options.get("trap_exit", False))
-        except BaseException:
-            task.give_up()  # a caller that leaves now will not know what it started
+        except BaseException:  # fault boundary: whoever leaves now, and why ever, would not know what it started
+            task.give_up()
             raise
         return task
 
@@ -236,4 +235,4 @@ class Tasks:
         return started
 
 
-__all__ = ("TaskSupervisor", "Tasks")
+__all__ = ("TASK_OPTIONS", "Function", "TaskOptions", "TaskSupervisor", "Tasks")

@@ -82,8 +82,8 @@ class GroupWriter:
         """Queue a batch; the future fails with StoreUnavailable if the writer is closed or too far behind."""
         job = _Append(records)
         with self._changed:
-            # A single batch may be larger than the bound; it is refused only if others wait.
-            full = self.waiting and self.waiting + len(records) > self._max_waiting
+            # A single batch may be larger than the bound; it is refused only if others wait. An empty one never is.
+            full = records and self.waiting and self.waiting + len(records) > self._max_waiting
             if not self._closing and not full:
                 self.waiting += len(records)
                 self._jobs.append(job)

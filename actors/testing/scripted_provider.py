@@ -15,14 +15,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 from unittest import mock
 
 from ...runtime.errors import LMError
-from ..json_values import json_object
+from .. import provider
+from ..json_values import json_list, json_object, json_text
 from ..lm_failures import lm_error
 from ..settings import ProviderSettings
 from ..transport import HttpRequest, HttpResponse
@@ -103,9 +104,9 @@ class ScriptedProvider:
         return ScriptedTransport(self)
 
     @contextmanager
-    def instead_of_http(self) -> Iterator[None]:
+    def instead_of_http(self) -> Generator[None, None, None]:
         """Provider actors that start in here talk to this script, those of a whole application too."""
-        with mock.patch(f"{__package__.removesuffix('.testing')}.provider.http_transport", self.transport):
+        with mock.patch.object(provider, "http_transport", self.transport):
             yield
 
     async def answer(self, request: HttpRequest) -> HttpResponse:
@@ -200,5 +201,5 @@ def marked(fields: Mapping[str, Any]) -> str:
 
 
 def _last_text(body: Mapping[str, Any]) -> str:
-    messages = body.get("messages") or [{}]
-    return str(messages[-1].get("content", ""))
+    messages = json_list(body.get("messages"))
+    return json_text(json_object(messages[-1]).get("content")) if messages else ""

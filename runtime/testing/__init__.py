@@ -6,10 +6,10 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .many_seeds import search
     from .probe import Probe
     from .record import Decision, RecordedEvent
     from .relay import Relay
-    from .search import search
     from .system import VirtualSystem
     from .virtual_loop import Deadlock, LoopClock, VirtualLoop
 
@@ -22,7 +22,7 @@ _MODULE_OF: Final = {
     "Relay": ".relay",
     "VirtualLoop": ".virtual_loop",
     "VirtualSystem": ".system",
-    "search": ".search",
+    "search": ".many_seeds",
 }
 
 __all__ = (

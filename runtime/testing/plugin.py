@@ -19,6 +19,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from .. import testing  # which loads nothing before it is used: this plugin is loaded by every pytest run
+
 if TYPE_CHECKING:
     from .system import VirtualSystem
 
@@ -70,9 +72,7 @@ def dspex_seed(request: pytest.FixtureRequest) -> int:
 @pytest.fixture
 def virtual_system(dspex_seed: int) -> Iterator[VirtualSystem]:
     """A :class:`~dspex.runtime.testing.VirtualSystem`, closed after the test."""
-    from .system import VirtualSystem
-
-    with VirtualSystem(dspex_seed) as system:
+    with testing.VirtualSystem(dspex_seed) as system:
         yield system
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -51,7 +51,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._moment += seconds
 
     @contextmanager
-    def jumping(self) -> Iterator[None]:
+    def jumping(self) -> Generator[None, None, None]:
         """Time moves by itself in here, whatever ``auto_jump`` says."""
         before, self.auto_jump = self.auto_jump, True
         try:

@@ -139,5 +139,5 @@ def _children(plan: Plan) -> ChildSpec:
         (plan.children,),
         type="supervisor",
         name=names.CHILDREN,
-        
+        backoff=CHILDREN_BACKOFF,
     )

@@ -222,6 +222,27 @@ def test_a_failed_first_start_is_not_declared() -> None:
     in_house(test)
 
 
+def test_declaring_what_waits_tries_it_at_once() -> None:
+    """A member that waits for its next try is tried now, by the new spec; if that fails the old one goes on waiting."""
+
+    async def test(house: House) -> None:
+        script = Script("no disk", "still none", None)
+        await start_pool_and_keeper(house, [module("a", kwargs={"script": script})])
+        began = house.now()
+        with pytest.raises(StartError):
+            await house.call("the/keeper", Declare(module("a", kwargs={"script": script})))
+        [a] = await kept(house)
+        assert (a.state, script.attempts) == ("waiting", 2)
+        started = await house.call("the/keeper", Declare(module("a", kwargs={"script": script})))
+        assert started.address == house.address("sup/a")
+        [a] = await kept(house)
+        assert (a.state, a.next_try, house.now()) == ("running", None, began)
+        await asyncio.sleep(60.0)
+        assert script.attempts == 3
+
+    in_house(test)
+
+
 def test_declarations_are_refused_when_they_make_no_sense() -> None:
     """A name twice, no name at all, a name somebody else has, an unknown one undeclared."""
 

@@ -118,7 +118,8 @@ def test_resize_stays_within_the_starting_number() -> None:
         assert await house.call(SUP, Resize(3)) == 2
         assert await house.call(route(house, 2), Ask()) == ("w",)
         assert (await house.call(SUP, CountChildren())).active == 3
-        for wrong in (5, -1, True):
+        wrongs: tuple[Any, ...] = (5, -1, True, "3")
+        for wrong in wrongs:
             with pytest.raises(UsageError, match="from 0 to 4"):
                 await house.call(SUP, Resize(wrong))
         assert await house.call(SUP, Resize(0)) == 3
@@ -130,14 +131,15 @@ def test_resize_stays_within_the_starting_number() -> None:
 
 def test_a_resize_that_fails_half_way_keeps_what_runs() -> None:
     """PAR-01: a partition that does not start is the caller's error; keys lead only to what runs."""
-    script = Script(None, None, "boom")
+    script = Script(None, None, None, "boom")
 
     async def test(house: House) -> None:
         await house.call(SUP, Resize(0))
         with pytest.raises(StartError) as caught:
             await house.call(SUP, Resize(2))
         assert caught.value.reason == "boom"
-        assert house.state("p/cache.0") == "dead"
+        assert (house.state("p/cache.0"), house.state("p/cache.1")) == ("running", "dead")
+        assert route(house, 1) == ":p/cache.0"
 
     with_partitions(test, ChildSpec("x", Worker, kwargs={"script": script}), partitions=2)
 

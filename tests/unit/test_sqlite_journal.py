@@ -401,6 +401,18 @@ def test_too_much_waiting_is_refused() -> None:
     writer.close()
 
 
+def test_an_empty_batch_is_never_too_much() -> None:
+    """It says when all before it are stored, a batch beyond the bound among them."""
+    log = SlowLog()
+    writer, _ = held(log, max_waiting=5)
+    large, last = writer.append(records(9)), writer.append(())
+    assert not last.done()
+    log.go.set()
+    assert last.result(5) == ()
+    assert large.done()
+    writer.close()
+
+
 def test_an_append_taken_back_in_time_is_not_written() -> None:
     """Cancelling the future before its transaction takes the events back; later it does not."""
     log = SlowLog()

@@ -696,3 +696,21 @@ def test_errors_are_call_errors_or_supervisor_errors_but_never_bare() -> None:
         assert all(isinstance(result, (tuple, CallError)) for result in results)
 
     in_house(test)
+
+
+@pytest.mark.parametrize(("kind", "seconds"), [(Worker, 2.0), (Stubborn, 5.0)])
+def test_children_of_a_killed_supervisor_are_waited_for(kind: type[Worker], seconds: float) -> None:
+    """A new incarnation waits for an orphan that holds a name it needs, at most its shutdown time."""
+
+    async def test(house: House) -> None:
+        orphan = ChildSpec("a", kind, ("a",), {"slow": 2.0}, name="w/a")
+        inner = Supervisor.child_spec("inner", [orphan], name="s/inner")
+        await house.start(Supervisor, [inner])
+        began = house.now()
+        house.engine.kill("s/inner")
+        await house.engine.wait_down(house.address("w/a"), None)
+        assert await house.call("w/a", Ask()) == ("a",)
+        assert house.now() - began == pytest.approx(seconds)
+        assert house.kinds == [("child_terminated", "inner", "killed")]
+
+    in_house(test)

@@ -16,7 +16,7 @@ from thespian.actors import ActorAddress
 
 from dspex.runtime.context import Context
 from dspex.runtime.engine import Engine
-from dspex.runtime.errors import ActorDied, CallTimeout, NoProcess, SupervisorError, UsageError
+from dspex.runtime.errors import ActorDied, CallTimeout, NoProcess, SpecError, SupervisorError, UsageError
 from dspex.runtime.gen_server import Exit, GenServer, Started, call, info
 from dspex.runtime.messages import Down, ExitSignal, TaskDone
 from dspex.runtime.reasons import Crash
@@ -237,8 +237,7 @@ def test_a_time_out_of_an_await_ends_the_caller_and_its_linked_task() -> None:
     """TSK-03: not caught, the time-out ends the caller; the link then ends the task."""
 
     async def work(self: Owner) -> Any:
-        self.task = await self.tasks.async_(later, 60.0)
-        return await self.task.result(1.0)
+        return await (await self.tasks.async_(later, 60.0)).result(1.0)
 
     async def test(house: House, tasks: Tasks) -> None:
         owner = await house.start(Owner)
@@ -433,7 +432,7 @@ def test_async_stream_unordered_gives_what_is_there() -> None:
 
 
 def test_async_stream_tells_of_each_failure() -> None:
-    """TSK-07: exit reason of the one that failed, the others go on; nothing of it reaches a trapping owner's mailbox."""
+    """TSK-07: exit reason of the one that failed, the others go on; a trapping owner gets no message."""
 
     async def pick(n: int) -> int:
         if n == 1:
@@ -463,9 +462,10 @@ def test_async_stream_timeout_ends_the_reader_by_default() -> None:
     """TSK-07: on_timeout exit: the reader's error, and nothing is left running."""
 
     async def test(house: House, tasks: Tasks) -> None:
+        stream = tasks.async_stream(later, [1.0, 60.0, 60.0], timeout=5.0)
+        assert await anext(stream) == TaskOk(None)
         with pytest.raises(CallTimeout):
-            async for _ in tasks.async_stream(later, [1.0, 60.0, 60.0], timeout=5.0):
-                assert house.now() == 1001.0
+            await anext(stream)
         assert house.now() == 1005.0
         assert await running(house) == 0
 
@@ -510,8 +510,7 @@ def test_a_stream_that_raises_leaves_nothing_running() -> None:
 
     async def test(house: House, tasks: Tasks) -> None:
         with pytest.raises(LookupError):
-            async for _ in tasks.async_stream(later, items()):
-                raise AssertionError("there is no result yet")
+            await anext(tasks.async_stream(later, items()))
         assert await running(house) == 0
 
     with_tasks(test)
@@ -645,13 +644,17 @@ def test_a_caller_that_leaves_while_its_task_starts_leaves_no_task() -> None:
 
 
 def test_bad_use_is_refused_at_once() -> None:
-    """A coroutine instead of a function, a supervisor that is not there: a typed error."""
+    """A coroutine instead of a function, a misspelt option, a supervisor that is not there: a typed error."""
 
     async def test(house: House, tasks: Tasks) -> None:
         work = later(1.0)
         with pytest.raises(UsageError, match="got coroutine"):
             await tasks.async_(work)  # type: ignore[call-overload]
         work.close()
+        with pytest.raises(SpecError, match="did you mean 'blocking'"):
+            await tasks.async_(later, 1.0, blockin=True)  # type: ignore[call-overload]
+        with pytest.raises(SpecError, match="did you mean 'ordered'"):
+            tasks.async_stream(later, [1.0], order=False)  # type: ignore[call-overload]
         with pytest.raises(NoProcess):
             await TaskSupervisor.of(house.engine, "t/nobody").async_(later, 1.0)
 
