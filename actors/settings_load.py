@@ -14,7 +14,7 @@ import pathlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ..runtime.errors import ConfigError
 from ..runtime.secret import SecretRef
@@ -22,7 +22,7 @@ from .config_paths import Path, Tree, dotted, merged, parse_path, plain
 from .settings import Settings
 from .settings_problems import Problem, is_secret, validated
 from .settings_schema import ANY, TableOf, keys, node_at
-from .settings_types import Kind, is_table
+from .settings_types import Kind, SettingsModel, is_table
 
 PREFIX: Final = "DSPEX_"
 FILE_VARIABLE: Final = "DSPEX_CONFIG"
@@ -219,3 +219,29 @@ def _warnings(settings: Settings, variables: Mapping[str, str]) -> Iterator[Prob
             known = ", ".join(settings.ai.providers) or "none"
             expected = f"one of the configured providers ({known})"
             yield Problem(f"modules.{name}.provider", expected, repr(module.provider), severity="warning")
+    for path, effect in _without_effect(settings, ()):
+        yield Problem(
+            ".".join(path),
+            "a key that this release acts on",
+            "a value",
+            hint=f"; it is checked and kept, {effect}",
+            severity="warning",
+        )
+
+
+def _without_effect(model: SettingsModel, path: Path) -> Iterator[tuple[Path, str]]:
+    """Keys somebody set that only a later release reads: who sets a limit should not believe to be protected."""
+    for name, field in type(model).model_fields.items():
+        if name not in model.model_fields_set:
+            continue
+        value, here = getattr(model, name), (*path, name)
+        extra = field.json_schema_extra
+        effect = str(extra.get("effect", "now")) if isinstance(extra, dict) else "now"
+        if isinstance(value, SettingsModel):
+            yield from _without_effect(value, here)
+        elif isinstance(value, Mapping):
+            for key, each in cast("Mapping[str, object]", value).items():
+                if isinstance(each, SettingsModel):
+                    yield from _without_effect(each, (*here, key))
+        elif effect != "now":
+            yield here, effect

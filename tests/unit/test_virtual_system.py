@@ -425,3 +425,27 @@ def test_leaving_with_an_error_notes_the_seed() -> None:
     assert "VirtualSystem(seed=12)" in caught.value.__notes__[0]
     assert system.loop.is_closed()
     system.close()
+
+
+def killing_spree(seed: int) -> tuple[list[str], list[str]]:
+    """What supervisors decided and what was stored while random parts of an application were killed."""
+    with VirtualSystem(seed) as system:
+        app = system.start(dspex.astart, config={"events": {"in_memory": True}}, children=top("a", "b")[0])
+        victims = [entry.name for entry in system.engine.names.entries() if entry.name != names.APPLICATION]
+        for _ in range(20):
+            victim = system.rng.choice(victims)
+            if system.engine.alive(victim):
+                system.kill(victim)
+            system.advance(system.rng.random())
+        stored = system.run(app.events.query(order="oldest", limit=1000)).events
+        return [f"{each.at} {each.supervisor} {each.kind} {each.child}" for each in system.decisions], [
+            f"{each.id} {each.type} {each.time}" for each in stored
+        ]
+
+
+def test_a_whole_application_replays_from_its_seed() -> None:
+    """Every supervisor decision and every stored event, ids and times included, is the same again."""
+    first = killing_spree(5)
+    assert len(first[0]) > 40
+    assert killing_spree(5) == first
+    assert killing_spree(6) != first
