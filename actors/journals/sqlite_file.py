@@ -53,8 +53,12 @@ def create_private(path: Path) -> None:
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # SQLite gives its side files the permissions of this one.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+        # SQLite gives its side files the permissions of this one. O_EXCL: to open a file that exists and close
+        # it again would drop this process's POSIX locks on it, which another journal here may rely on
+        # (SQLite, "How to corrupt an SQLite database file", 2.2).
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
     except OSError as error:
         raise StoreUnavailable(
             f"expected a file that can be written, got {error.strerror}, at {path}", path=str(path), cause="open"

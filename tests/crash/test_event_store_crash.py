@@ -14,6 +14,8 @@ import pytest
 
 from dspex.actors.event_query import EventQuery
 from dspex.actors.journals.sqlite import SqliteJournal
+from dspex.actors.journals.sqlite_file import create_private
+from kit.event_makers import make
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -198,3 +200,26 @@ def test_a_full_disk_loses_nothing_and_is_survived(tmp_path: Path) -> None:
     assert int(refused) > 0
     wanted = {f"a-{int(n) + more:06}" for n in acked for more in (0, 500_000)}
     assert set(stored_ids(path)) == wanted
+
+
+def test_a_second_open_in_one_process_keeps_the_locks_of_the_first(tmp_path: Path) -> None:
+    """A store restarted while the killed one still holds the file: another process's close takes nothing away."""
+    path = tmp_path / "events.db"
+    look = (
+        "from dspex.actors.journals.sqlite import SqliteJournal\n"
+        f"journal = SqliteJournal({str(path)!r}); print(journal.stats().events); journal.close()"
+    )
+
+    def others_see() -> str:
+        return subprocess.run(
+            [sys.executable, "-c", look], check=True, timeout=30, capture_output=True, text=True
+        ).stdout
+
+    first = SqliteJournal(path)
+    try:
+        create_private(path)  # what every opening of the log begins with
+        assert others_see().strip() == "0"
+        first.append([make(id="kept")]).result(10)
+        assert others_see().strip() == "1"
+    finally:
+        first.close()

@@ -9,7 +9,7 @@ from dspex.runtime.child_spec import child_spec
 from dspex.supervisors.messages import TerminateChild
 from dspex.supervisors.reports import REPORT_EVENT, START_EVENT
 from dspex.supervisors.supervisor import Supervisor
-from kit.supervision import House, Script, Stubborn, Worker, in_house
+from kit.supervision import Ask, House, Script, Stubborn, Worker, in_house
 
 
 def test_there_is_one_event_for_each_report_and_start_at_its_moment() -> None:
@@ -35,6 +35,7 @@ def test_there_is_one_event_for_each_report_and_start_at_its_moment() -> None:
         assert heard == [("progress", "a", 1), ("progress", "b", 1)]
         heard.clear()
         await house.tell_to_end("w/a")
+        await house.call("w/a", Ask())  # waits for the restart, and its retry
         await house.call(sup, TerminateChild("b"))
         assert heard == [
             ("child_terminated", "a", 1),
