@@ -15,7 +15,6 @@ from ..clock import Clock
 from ..dispatcher import InlineDispatcher
 from ..engine import Engine
 from ..errors import NoProcess, UsageError, did_you_mean
-from ..ids import IdSource
 from ..outcomes import Started
 from ..reasons import KILL, Reason
 from ..spawning import start_error
@@ -74,7 +73,6 @@ class VirtualSystem:
         self._options: dict[str, Any] = {
             "clock": self.clock,
             "rng": self.rng,
-            "ids": IdSource(self.clock, random.Random(f"{seed} ids")),
             "executor": InlineDispatcher(),
             # A real watch would tell of another handler in each run.
             "slow_handler": float("inf"),
@@ -133,7 +131,7 @@ class VirtualSystem:
         Args:
             starter: ``dspex.astart``.
             *args: for it.
-            **options: for it; clock, random source, ids and executor are added.
+            **options: for it; clock, random source and executor are added.
 
         Raises:
             UsageError: this system runs actors already.

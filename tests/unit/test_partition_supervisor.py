@@ -178,6 +178,17 @@ def test_an_actor_routes_in_its_own_namespace() -> None:
     in_house(test)
 
 
+def test_partitions_are_where_their_supervisors_name_is() -> None:
+    """PAR-01: a supervisor in one namespace with a name in the default one has its partitions there too."""
+
+    async def test(house: House) -> None:
+        spec = PartitionSupervisor.child_spec("cache", SPEC, partitions=2, name=f":{SUP}")
+        await house.start(Supervisor, [spec], name="t:p/top")
+        assert await house.call(route(house, 1), Ask()) == ("w",)
+
+    in_house(test)
+
+
 def test_routes_that_lead_nowhere_are_typed_errors() -> None:
     """PAR-01: no such name, and a name that is not a partition supervisor's."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import pytest
@@ -84,6 +85,21 @@ def test_a_probe_gets_answers_in_virtual_time() -> None:
         assert system.now == 1001.0
         probe.tell("demo/echo", Ping(2))
         assert probe.expect_type(Pong).n == 2
+
+
+def test_what_is_on_its_way_counts_as_here() -> None:
+    """An expectation that may not wait still sees what can arrive at this very moment."""
+    with VirtualSystem() as system:
+        probe = system.probe()
+
+        async def on_its_way() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            system.engine.cast(probe.address, Ping(1))
+
+        task = system.loop.create_task(on_its_way())
+        assert probe.expect(Ping(1), within=0.0) == Ping(1)
+        assert task.done()
 
 
 def test_what_came_is_not_what_was_expected() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import dspex
 from dspex.actors.lm import LMRequest, LMResponse, Message
+from dspex.actors.lm_failures import lm_error
 from dspex.actors.provider import Complete, ProviderActor
 from dspex.actors.settings import ProviderSettings
 from dspex.actors.testing.scripted_provider import (
@@ -113,6 +114,31 @@ def test_slow_answers_take_virtual_time() -> None:
         with pytest.raises((LMTimeout, CallTimeout)):
             ask(system, timeout=2.0)
         assert system.now <= 1010.01
+
+
+def test_a_caller_that_gives_up_ends_the_request() -> None:
+    """The script counts it."""
+    script = ScriptedProvider(Rule(Hang()))
+    with VirtualSystem() as system:
+        provider(system, script)
+        complete = Complete(LMRequest((Message("user", "Hi"),)))
+        question = system.loop.create_task(system.engine.call_async("provider/p", complete))
+        system.settle()
+        assert (len(script.requests), script.cancelled) == (1, 0)
+        question.cancel()
+        system.settle()
+        assert script.cancelled == 1
+
+
+def test_a_scripted_error_is_raised_as_written_each_time() -> None:
+    """Also a time-out of the network; what the provider adds to an error does not stay on the script's."""
+    error = lm_error("timeout", "the gateway sleeps")
+    with VirtualSystem() as system:
+        provider(system, ScriptedProvider(Rule(error)))
+        for _ in range(2):
+            with pytest.raises(LMTimeout, match="the gateway sleeps"):
+                ask(system)
+        assert "attempts" not in error.facts
 
 
 def test_a_hang_ends_with_the_providers_timeout() -> None:

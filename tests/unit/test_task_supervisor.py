@@ -18,7 +18,7 @@ from dspex.runtime.context import Context
 from dspex.runtime.engine import Engine
 from dspex.runtime.errors import ActorDied, CallTimeout, NoProcess, SpecError, SupervisorError, UsageError
 from dspex.runtime.gen_server import Exit, GenServer, Started, call, info
-from dspex.runtime.messages import Down, ExitSignal, TaskDone
+from dspex.runtime.messages import Down, ExitSignal, Resume, Suspend, TaskDone
 from dspex.runtime.reasons import Crash
 from dspex.runtime.scope import current_context
 from dspex.supervisors.messages import CountChildren, GetChildSpec, WhichChildren
@@ -443,13 +443,14 @@ def test_async_stream_tells_of_each_failure() -> None:
         return [each async for each in self.tasks.async_stream_nolink(pick, range(3))]
 
     async def linked(self: Owner) -> Any:
-        return [each async for each in self.tasks.async_stream(pick, range(3))], self.seen
+        return [each async for each in self.tasks.async_stream(pick, range(3))]
 
     async def test(house: House, tasks: Tasks) -> None:
         expected = [TaskOk(0), TaskExit("bad"), TaskOk(2)]
         assert await house.call(await house.start(Owner), Do(work)) == expected
         trapping = await house.start(TrappingOwner)
-        assert await house.call(trapping, Do(linked)) == (expected, [])
+        assert await house.call(trapping, Do(linked)) == expected
+        assert await house.call(trapping, Do(lambda self: later(0.0, self.seen))) == []
         plain = await house.start(Owner)
         with pytest.raises(ActorDied):
             await house.call(plain, Do(linked))
@@ -609,6 +610,23 @@ def test_a_task_may_call_others() -> None:
     with_tasks(test)
 
 
+def test_a_task_that_calls_back_its_waiting_owner_waits_in_vain() -> None:
+    """An actor that awaits a task in its handler handles nothing meanwhile: the task's call times out, as in OTP."""
+
+    async def ask() -> Any:
+        return await TaskProcess.current().call("o/x", Do(lambda self: later(0.0)), timeout=2.0)
+
+    async def work(self: Owner) -> Any:
+        return await (await self.tasks.async_nolink(ask)).yield_()
+
+    async def test(house: House, tasks: Tasks) -> None:
+        outcome = await house.call(await house.start(Owner, name="o/x"), Do(work))
+        assert isinstance(outcome.reason.error, CallTimeout)
+        assert outcome.reason.error.state == "busy"
+
+    with_tasks(test)
+
+
 def test_an_outside_callers_linked_task_ends_when_it_stops_waiting() -> None:
     """TSK-02: code outside all actors has no process to link with; giving up the await is its end."""
 
@@ -639,6 +657,23 @@ def test_a_caller_that_leaves_while_its_task_starts_leaves_no_task() -> None:
             await starting
         await asyncio.sleep(0.1)
         assert await running(house) == 0
+
+    with_tasks(test)
+
+
+def test_a_caller_that_leaves_before_its_task_starts_starts_none() -> None:
+    """The supervisor is busy; by the time it gets to the request nobody wants the task any more."""
+    ran: list[str] = []
+
+    async def test(house: House, tasks: Tasks) -> None:
+        await house.call(SUP, Suspend())
+        starting = asyncio.ensure_future(tasks.async_nolink(ran.append, "ran"))
+        await asyncio.sleep(1.0)
+        starting.cancel()
+        await asyncio.sleep(1.0)
+        await house.call(SUP, Resume())
+        await asyncio.sleep(1.0)
+        assert (await running(house), ran) == (0, [])
 
     with_tasks(test)
 

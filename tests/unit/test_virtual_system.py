@@ -113,6 +113,7 @@ def test_waiting_for_what_never_comes_is_a_deadlock() -> None:
         counter = system.spawn(Counter)
         with pytest.raises(Deadlock, match="no timer is pending"):
             system.call(counter, Silence(), timeout=None)
+        assert system.run(system.engine.outside.wait_idle(0.0)), "the call that waited in vain is still open"
         other = system.spawn(Counter)
         assert system.call(other, Increment()) == 1
 
@@ -308,6 +309,8 @@ def test_events_are_recorded_and_expected() -> None:
     with VirtualSystem() as system:
         system.spawn(Supervisor, *top("a", "b"), name="demo/top")
         system.kill("demo/b")
+        with pytest.raises(AssertionError, match="others of it"):
+            system.expect_event(REPORT_EVENT, child="b", reason="bored", within=0.0)
         seen = system.expect_event(REPORT_EVENT, kind="child_terminated", child="b")
         assert (seen.at, seen.metadata["reason"]) == (1000.0, "killed")
         system.loop.call_later(2.0, system.engine.kill, "demo/a")
