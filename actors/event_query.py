@@ -68,9 +68,7 @@ class EventQuery:
             _check(name, value, "seconds since the epoch", lambda value: value is None or is_moment(value))
         for name in _TEXT_FIELDS:
             _check(name, getattr(self, name), "a text of Unicode", lambda value: value is None or is_text(value))
-        _check(
-            "types", self.types, "a tuple of texts", lambda value: isinstance(value, tuple) and all(map(is_text, value))
-        )
+        _check("types", self.types, "a tuple of texts", _are_texts)
         _check("predicate", self.predicate, "a function", lambda value: value is None or callable(value))
         hint = did_you_mean(str(self.order), ORDERS)
         _check("order", self.order, f"one of {', '.join(ORDERS)}", lambda value: value in ORDERS, hint)
@@ -132,6 +130,10 @@ class EventQuery:
 
 
 _ALIASES: Final = {"type": "types", "correlation_id": "trace_id"}
+
+
+def _are_texts(value: object) -> bool:
+    return isinstance(value, tuple) and all(is_text(each) for each in cast("tuple[object, ...]", value))
 
 
 def _check(name: str, value: Any, expected: str, good: Callable[[Any], bool], hint: str = "") -> None:

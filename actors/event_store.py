@@ -140,9 +140,11 @@ class Prune:
         if not is_moment(before):
             shown = repr(before) if isinstance(before, (str, float)) else type(before).__name__
             raise StoreError(f"expected seconds since the epoch, got {shown}, at 'before' of a pruning", key="before")
-        types: object = self.types
-        if not isinstance(types, (tuple, list)) or not all(map(is_text, self.types)):
-            shown = type(types).__name__ if isinstance(types, str) else repr(types)
+        types = cast_type("object", self.types)
+        if not isinstance(types, (tuple, list)) or not all(
+            is_text(each) for each in cast_type("tuple[object, ...]", types)
+        ):
+            shown = type(types).__name__ if isinstance(types, str) else repr(self.types)
             raise StoreError(f"expected a tuple of types, got {shown}, at 'types' of a pruning", key="types")
 
 

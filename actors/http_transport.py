@@ -52,14 +52,16 @@ class HttpTransport:
         write_timeout: float = WRITE_TIMEOUT,
     ) -> None:
         parts = urlsplit(base_url)
-        self._place = parts.hostname or base_url
+        host = parts.hostname or base_url
+        # Never the text of base_url itself: it may hold credentials.
+        self._place = host if parts.port is None else f"{host}:{parts.port}"
         self._max_body = max_body
         self._connect_timeout, self._write_timeout = connect_timeout, write_timeout
         # Requests wait here, not in httpx's pool, which slows down with the square of its queue.
         self._free = asyncio.Semaphore(max_connections)
         self._client = httpx.AsyncClient(
             follow_redirects=False,
-            trust_env=not is_loopback(self._place),
+            trust_env=not is_loopback(host),
             # Without TLS there is nothing to verify, and loading the certificates takes 20 ms.
             verify=parts.scheme == "https",
             cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),

@@ -190,19 +190,22 @@ def lm_error(name: str, message: str, **facts: Any) -> LMError:
     return row.error(message, failure=name, retryable=row.retryable, **facts)
 
 
-def error_from_response(response: HttpResponse, *, now: float | None = None, secrets: Iterable[str] = ()) -> LMError:
+def error_from_response(
+    response: HttpResponse, *, place: str = "", now: float | None = None, secrets: Iterable[str] = ()
+) -> LMError:
     """Make the error for an answer whose status is no success.
 
     Args:
         response: the answer.
+        place: whose answer it is, for the text.
         now: wall-clock seconds, for a Retry-After that is a date; without it such a date is not used.
         secrets: what must not show, in clear; a body may echo the key.
     """
-    return error_from_body(read_error_body(response), response, now=now, secrets=secrets)
+    return error_from_body(read_error_body(response), response, place=place, now=now, secrets=secrets)
 
 
 def error_from_body(
-    body: ErrorBody, response: HttpResponse, *, now: float | None = None, secrets: Iterable[str] = ()
+    body: ErrorBody, response: HttpResponse, *, place: str = "", now: float | None = None, secrets: Iterable[str] = ()
 ) -> LMError:
     """As :func:`error_from_response`, of an error body read already (one may stand in a 200)."""
     secrets = tuple(secrets)
@@ -216,7 +219,8 @@ def error_from_body(
         facts["retry_after"] = wait
     if row.name == "redirect":
         said = "a redirect, which is not followed because the key would go with it; correct base_url"
-    return lm_error(row.name, f"expected a completion, got HTTP {response.status}: {said}", **facts)
+    whose = f" from {place}" if place else ""
+    return lm_error(row.name, f"expected a completion, got HTTP {response.status}{whose}: {said}", **facts)
 
 
 def retry_after(headers: Mapping[str, str], now: float | None) -> float | None:

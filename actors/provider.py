@@ -257,7 +257,8 @@ class ProviderActor(GenServer):
 
     def _read(self, ticket: _Ticket, answer: HttpResponse, secrets: Credentials) -> LMResponse:
         if not 200 <= answer.status < 300:
-            raise error_from_response(answer, now=self.clock.time(), secrets=secrets.secrets)
+            place = ticket.setup.settings.base_url
+            raise error_from_response(answer, place=place, now=self.clock.time(), secrets=secrets.secrets)
         return ticket.setup.format.decode(answer, model=ticket.model or "", secrets=secrets.secrets)
 
     def _failed(self, ticket: _Ticket, code: str, error: Error | None) -> None:

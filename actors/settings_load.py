@@ -235,8 +235,7 @@ def _without_effect(model: SettingsModel, path: Path) -> Iterator[tuple[Path, st
         if name not in model.model_fields_set:
             continue
         value, here = getattr(model, name), (*path, name)
-        extra = field.json_schema_extra
-        effect = str(extra.get("effect", "now")) if isinstance(extra, dict) else "now"
+        effect = cast("Mapping[str, str]", field.json_schema_extra or {}).get("effect", "now")
         if isinstance(value, SettingsModel):
             yield from _without_effect(value, here)
         elif isinstance(value, Mapping):

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar, Final
+from typing import cast as cast_type
 
 from ..runtime.errors import ApplicationDown, ForkedProcess, MetricError
 from ..runtime.gen_server import GenServer, call, cast, info
@@ -38,7 +39,7 @@ class Record:
     updates: tuple[Update, ...]
 
     def __post_init__(self) -> None:
-        given: object = self.updates
+        given = cast_type("object", self.updates)
         odd = [one for one in self.updates if not _is_update(one)] if isinstance(given, tuple) else [given]
         if odd:
             raise MetricError(f"expected a tuple of updates, got {type(odd[0]).__name__}, at Record", name="updates")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from thespian.actors import Actor
 
@@ -39,6 +39,10 @@ def check_specs(children: Iterable[AnySpec], auto_shutdown: AutoShutdown) -> tup
         SpecError: ``reason`` is ``("start_spec", E)``.
     """
     specs: dict[Hashable, ChildSpec] = {}
+    several = cast("object", children)
+    if not isinstance(several, Iterable) or isinstance(several, str | Mapping):
+        got = type(several).__name__
+        raise SpecError(f"children: expected several child specs, as a list, got one {got}", reason=("start_spec", got))
     for given in children:
         spec = _checked(given, auto_shutdown)
         if spec.id in specs:

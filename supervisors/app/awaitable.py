@@ -141,7 +141,8 @@ class AsyncApp:
         except StartError as error:
             kept: tuple[Kept, ...] = await self._ask(keeper, DeclaredSet(), None)
             if all(each.name != spec.name for each in kept):
-                await self._ask(names.CONFIG, undo)  # what never ran is not declared
+                await self._ask(names.CONFIG, undo)  # what never ran is not declared, and nobody misses it
+                await self._life.on_engine(partial(self._life.drop_name, str(spec.id)))
             cause = cause_of(unfold(error.reason)[1])
             raise (cause if isinstance(cause, Error) else error) from cause
 
@@ -250,7 +251,7 @@ class AsyncApp:
 
     def entry(self, name: str) -> NameEntry | None:
         """What the name table says of a name; needs no actor."""
-        return self.engine.names.get(qualify(self._namespace, name))
+        return self._life.entry(qualify(self._namespace, name) if isinstance(cast("object", name), str) else name)
 
     async def tree_data(self) -> TreeNode:
         """The supervision tree as data."""

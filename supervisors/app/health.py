@@ -49,7 +49,12 @@ class Health:
 
 
 def health_of(engine: Engine) -> Health:
-    """The health of the application that runs, or ran, on ``engine``. From any thread."""
+    """The health of the application that runs, or ran, on ``engine``. From any thread.
+
+    Raises:
+        ForkedProcess: this is a forked child, where nothing of it runs.
+    """
+    engine.outside.check_process()
     entries = {entry.name: entry for entry in engine.names.entries()}
     watched = [
         *names.ESSENTIAL,

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from thespian.actors import ActorAddress
 
 from ...runtime.cell import Cell
 from ...runtime.context import Context
 from ...runtime.engine import Engine
-from ...runtime.errors import ApplicationDown, NoProcess, did_you_mean
+from ...runtime.errors import ApplicationDown, NoProcess, UsageError, did_you_mean
 from ...runtime.names import NameEntry, qualify
 from ...runtime.outcomes import Started, StartFailed
 from ...runtime.reasons import Reason, describe
@@ -108,6 +108,7 @@ class Life:
     ) -> Any:
         """Call an actor from a coroutine on any loop. Raises as :meth:`.AsyncApp.call`."""
         self.admit()
+        _check_timeout(timeout)
         return await self.engine.outside.call_async(
             target, message, timeout=timeout, namespace=namespace, fail_fast=fail_fast, context=context
         )
@@ -124,6 +125,7 @@ class Life:
     ) -> Any:
         """Call an actor from plain code and wait. Raises as :meth:`.App.call`."""
         self.admit()
+        _check_timeout(timeout)
         return self.engine.outside.call_blocking(
             target, message, timeout=timeout, namespace=namespace, fail_fast=fail_fast, context=context
         )
@@ -136,13 +138,24 @@ class Life:
         """
         return self.engine.outside.run_coroutine(work)
 
+    def entry(self, name: str) -> NameEntry | None:
+        """What the name table says of a name.
+
+        Raises:
+            UsageError: ``name`` is no text; as ForkedProcess: this is a forked child, whose table is a dead copy.
+        """
+        self.engine.outside.check_process()
+        if not isinstance(cast("object", name), str):
+            raise UsageError(f"expected a name, got {type(name).__name__}")
+        return self.engine.names.get(name)
+
     def known(self, name: str) -> NameEntry:
         """What the name table says of a name that must have been there once.
 
         Raises:
             NoProcess: nobody ever had it.
         """
-        entry = self.engine.names.get(name)
+        entry = self.entry(name)
         if entry is None:
             hint = did_you_mean(name, (each.name for each in self.engine.names.entries()))
             raise NoProcess(f"no process {name!r}: nobody ever had this name{hint}", target=name, reason=None)
@@ -150,6 +163,8 @@ class Life:
 
     def signal(self, target: str | ActorAddress, reason: Reason, namespace: str) -> None:
         """Send an exit signal. Raises as :meth:`.AsyncApp.kill`."""
+        if not isinstance(cast("object", target), str | ActorAddress):
+            raise UsageError(f"expected a name or an address, got {type(target).__name__}")
         if isinstance(target, str) and not self.engine.outside.closed:
             target = self.known(qualify(namespace, target)).name
         if self.engine.outside.on_thread():
@@ -235,4 +250,13 @@ class Life:
 
     def on_exit(self, callback: Callable[[Reason], None]) -> None:
         """Have ``callback(reason)`` called once when the application ends; at once if it has."""
+        self.engine.outside.check_process()
+        if not callable(cast("object", callback)):
+            raise UsageError(f"expected a function that takes the reason, got {type(callback).__name__}")
         self.ended.add_done_callback(lambda future: callback(future.result()))
+
+
+def _check_timeout(timeout: float | None) -> None:
+    given = cast("object", timeout)
+    if given is not None and not (isinstance(given, int | float) and given >= 0):  # not a number is neither
+        raise UsageError(f"expected seconds (0 or more) or None, got {given!r}, at timeout")

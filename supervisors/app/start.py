@@ -123,6 +123,9 @@ def astart(
 def _settings(path: StrPath | None, config: Mapping[str, Any] | None) -> Settings:
     if isinstance(cast("object", path), Mapping):
         raise UsageError("expected the path of a TOML file, got a mapping; give settings as config={...}")
+    given = cast("object", config)
+    if given is not None and not isinstance(given, Mapping):
+        raise UsageError(f"expected settings as a mapping, got {type(given).__name__}, at config; a file goes in as path")
     return load_settings(path, config)
 
 
