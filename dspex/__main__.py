@@ -18,7 +18,7 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from .actors.event_query import EventQuery
 from .actors.events import Event
@@ -98,7 +98,10 @@ def ps(config: ConfigFile = None, as_json: AsJson = False) -> None:
     if as_json:
         _print_json(rows)
         return
-    table = Table("name", "state", "incarnation", "restarts", "address", "reason")
+    # Names are what one comes for: in a narrow window (or a pipe, taken for 80 columns) the others make room.
+    widest = max(len(entry["name"]) for entry in rows)
+    name = Column("name", no_wrap=True, min_width=widest)
+    table = Table(name, "state", "incarnation", "restarts", "address", "reason")
     for row in rows:
         table.add_row(*(str(value) for value in row.values()))
     out.print(table)

@@ -251,7 +251,7 @@ class AsyncApp:
 
     def entry(self, name: str) -> NameEntry | None:
         """What the name table says of a name; needs no actor."""
-        return self._life.entry(qualify(self._namespace, name) if isinstance(cast("object", name), str) else name)
+        return self._life.entry(name, self._namespace)
 
     async def tree_data(self) -> TreeNode:
         """The supervision tree as data."""

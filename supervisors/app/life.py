@@ -138,7 +138,7 @@ class Life:
         """
         return self.engine.outside.run_coroutine(work)
 
-    def entry(self, name: str) -> NameEntry | None:
+    def entry(self, name: str, namespace: str = "") -> NameEntry | None:
         """What the name table says of a name.
 
         Raises:
@@ -147,7 +147,7 @@ class Life:
         self.engine.outside.check_process()
         if not isinstance(cast("object", name), str):
             raise UsageError(f"expected a name, got {type(name).__name__}")
-        return self.engine.names.get(name)
+        return self.engine.names.get(qualify(namespace, name))
 
     def known(self, name: str) -> NameEntry:
         """What the name table says of a name that must have been there once.
