@@ -162,7 +162,10 @@ def _below(here: object, name: str) -> object:
 def _missing(path: Path, depth: int, here: object) -> ConfigError:
     known = type(here).model_fields if isinstance(here, BaseModel) else here if is_table(here) else {}
     where, name = dotted(path[:depth]), path[depth]
-    expected = f"one of the keys of {where}" if known else f"no keys below {where} (there are none)"
+    if known:
+        expected = f"one of the keys of {where}"
+    else:
+        expected = f"one of the keys of {where}, which has none" if is_table(here) else f"no keys below {where}"
     near = did_you_mean(name, known) if len(known) <= MANY else ""
     message = f"expected {expected}, got {name!r}, at {dotted(path)}{near}"
     return ConfigError(message, path=dotted(path), expected=expected, got=name, reason="path_not_found")

@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import dspex
+from dspex.runtime.errors import SignatureError
 
 
 class State(TypedDict):
@@ -38,11 +39,21 @@ async def lifespan(service: Starlette) -> AsyncGenerator[State, None]:
 
 
 async def ask(request: Request) -> JSONResponse:
-    """POST {"question": ...}: the answer, or the typed error as a 502. A client that hangs up ends the LM request."""
-    body = await request.json()
+    """POST {"question": ...}: the answer, or the typed error as a 502, or as a 400 if the client is wrong.
+
+    A client that hangs up ends the LM request.
+    """
+    try:
+        inputs = await request.json()
+    except ValueError:
+        inputs = None
+    if not isinstance(inputs, dict):
+        return JSONResponse({"error": "bad_request", "message": "expected a JSON object"}, status_code=400)
     qa = request.state.app.module("qa").options(timeout=10.0, user=request.headers.get("x-user"))
     try:
-        prediction = await qa(question=body["question"])
+        prediction = await qa(**inputs)
+    except SignatureError as error:  # says which field, what was expected and what came
+        return JSONResponse({"error": error.code, "message": str(error)}, status_code=400)
     except dspex.Error as error:
         return JSONResponse({"error": error.code, "message": str(error)}, status_code=502)
     return JSONResponse({"answer": prediction.answer, "correlation_id": prediction.info.correlation_id})

@@ -100,6 +100,10 @@ class NameTable:
         """The entry of a name, or None. From any thread."""
         return self._entries.get(name)
 
+    def __len__(self) -> int:
+        """How many entries. From any thread."""
+        return len(self._entries)
+
     def entries(self) -> Iterator[NameEntry]:
         """All entries, in the order in which the names were first used. From any thread."""
         return iter(tuple(self._entries.values()))

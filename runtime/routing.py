@@ -6,7 +6,7 @@ deadline passes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from thespian.actors import ActorAddress
 
@@ -14,13 +14,24 @@ from .address import LocalAddress
 from .calls import MAX_DEPTH, Call
 from .cell import Cell
 from .context import Context
-from .errors import ApplicationDown, CallCycle, CallDepthExceeded, CallError, NameUnavailable, NoProcess
+from .errors import (
+    ApplicationDown,
+    CallCycle,
+    CallDepthExceeded,
+    CallError,
+    NameUnavailable,
+    NoProcess,
+    did_you_mean,
+)
 from .items import CAST
 from .names import WAITING, NameEntry, qualify
 from .reasons import describe
 
 if TYPE_CHECKING:
     from .engine import Engine
+
+MAX_COMPARED: Final = 100
+"""Names among which the one that was meant is looked for: a millisecond of the engine's thread."""
 
 
 class Router:
@@ -109,6 +120,10 @@ class Router:
         entry = self._engine.names.get(name)
         return entry is not None and entry.state in WAITING
 
+    def parked(self, name: str) -> tuple[Call, ...]:
+        """The calls that wait for a name's next incarnation. From any thread."""
+        return tuple(call for call in tuple(self._parked.get(name, ())) if not call.settled)
+
     def _refusal(self, call: Call, cell: Cell) -> CallError | None:
         if call.depth > MAX_DEPTH:
             return CallDepthExceeded(
@@ -155,8 +170,15 @@ class Router:
             return self.down()
         reason = entry.reason if entry is not None else (cell.reason if cell is not None else None)
         known = entry is not None or cell is not None
-        why = f"it is dead ({describe(reason)})" if known else "nobody has this name or address"
+        why = f"it is dead ({describe(reason)})" if known else f"nobody has this name or address{self._near(call)}"
         return NoProcess(f"no process {call.target!s}: {why}", target=str(call.target), reason=reason)
+
+    def _near(self, call: Call) -> str:
+        """A hint at the nearest name, if there are few enough to be compared on the engine's thread."""
+        names = self._engine.names
+        if not isinstance(call.target, str) or len(names) > MAX_COMPARED:
+            return ""
+        return did_you_mean(call.target, (entry.name for entry in names.entries()))
 
     def down(self) -> ApplicationDown:
         """The error of calls that the engine's end finds open."""

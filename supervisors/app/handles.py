@@ -92,7 +92,7 @@ class AsyncModule:
         """
         return AsyncModule(self._life, self.id, self._options.changed(changes))
 
-    async def __call__(self, **inputs: Any) -> Prediction:
+    async def __call__(self, /, **inputs: Any) -> Prediction:
         """Predict.
 
         Raises:
@@ -130,7 +130,7 @@ class Module:
         """The same module, called with other options; see :meth:`AsyncModule.options`."""
         return Module(self._life, self.id, self._options.changed(changes))
 
-    def __call__(self, **inputs: Any) -> Prediction:
+    def __call__(self, /, **inputs: Any) -> Prediction:
         """Predict; raises as :meth:`AsyncModule.__call__`."""
         message, how = self._options.call(self.name, inputs, self._life)
         return self._life.call_blocking(self.name, message, **how)  # type: ignore[no-any-return]

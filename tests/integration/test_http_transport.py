@@ -98,6 +98,7 @@ def test_a_refused_connection_is_typed() -> None:
     with socket.create_server(("127.0.0.1", 0)) as unused:
         port = unused.getsockname()[1]
     error = failing_send(f"http://127.0.0.1:{port}", LMConnectionError)
+    assert str(error).endswith(f"from 127.0.0.1:{port}")
     assert error.failure == "connection"
     assert error.retryable is True
 
