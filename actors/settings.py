@@ -62,6 +62,7 @@ class AppSettings(SettingsModel):
     """The application as a whole."""
 
     name: Name = key("dspex", "Name of the application; the default event file is named after it.")
+    console: Flag = key(True, "Whether this user's other processes can look at it: `dspex ps`, `top`.")
 
 
 class RateLimit(SettingsModel):

@@ -1,14 +1,18 @@
 """The command line: ``dspex`` or ``python -m dspex``.
 
-``run`` starts an application from a configuration file and keeps it running; ``tree`` and ``ps`` start
-it, show it and stop it; ``events`` reads the event file of an application that runs or ran;
-``check-config`` says what is wrong with a configuration file.
+``run`` starts an application from a configuration file and keeps it running. ``tree``, ``ps``, ``show``,
+``watch``, ``explain`` and ``top`` look at one that runs in another process of the same user; they only read.
+``events`` reads the event file of an application that runs or ran; ``check-config`` says what is wrong with
+a configuration file.
 """
 
 from __future__ import annotations
 
+import itertools
 import json
 import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,7 +22,9 @@ from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.table import Column, Table
+from rich.text import Text
 
 from .actors.event_query import EventQuery
 from .actors.events import Event
@@ -27,13 +33,19 @@ from .actors.journals.sqlite_file import default_path
 from .actors.retention import Retention
 from .actors.settings_load import check_config as problems_of
 from .actors.settings_load import load_settings
-from .runtime.errors import Error, StoreUnavailable
+from .runtime.errors import ApplicationDown, Error, StoreUnavailable
 from .runtime.names import NameEntry
 from .runtime.reasons import describe
 from .supervisors.app.blocking import App
+from .supervisors.app.console_client import ask, find, with_rates
+from .supervisors.app.console_socket import Address
+from .supervisors.app.console_view import Sort, chosen, details, live_view, node_from, row_line
+from .supervisors.app.explain import Explanation
+from .supervisors.app.picture import draw
 from .supervisors.app.start import start
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Supervises language-model programs.")
+_COLUMNS: Final = ("state", "incarnation", "restarts", "address", "reason")
 out: Final = Console()
 err: Final = Console(stderr=True)
 
@@ -41,6 +53,12 @@ ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", help="TOML file with settings; by default $DSPEX_CONFIG, or none.")
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+Which = Annotated[
+    str | None, typer.Option("--app", "-a", help="Name or process of a running application; by default the only one.")
+]
+Name = Annotated[str, typer.Argument(help="Name of an actor, such as module/qa.")]
+Count = Annotated[int | None, typer.Option("--count", "-n", min=1, help="Stop after so many looks; else at Ctrl-C.")]
+Interval = Annotated[float, typer.Option("--interval", "-i", min=0.05, help="Seconds between two looks.")]
 
 
 def main() -> None:
@@ -70,7 +88,7 @@ def run(
         signal.signal(number, tell)
     with start(config) as app:
         app.on_exit(lambda reason: told.put(None))
-        out.print(app.tree(), markup=False, highlight=False, soft_wrap=True)
+        _print(app.tree())
         told.get()
         if app.health().status == "stopped":
             err.print(
@@ -81,30 +99,102 @@ def run(
 
 
 @cli.command()
-def tree(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Start the application of a configuration, print its supervision tree, stop it. Its event file is not touched."""
-    with _shown(config) as app:
-        if as_json:
-            _print_json(app.tree_data().to_dict())
-        else:
-            out.print(app.tree(), markup=False, highlight=False, soft_wrap=True)
+def tree(config: ConfigFile = None, which: Which = None, as_json: AsJson = False) -> None:
+    """Print the supervision tree of a running application; with --config (or if none runs) of one started for it."""
+    there = _attached(config, which)
+    if there is not None:
+        data = ask(there, "tree")
+    else:
+        with _shown(config) as app:
+            data = app.tree_data().to_dict()
+    if as_json:
+        _print_json(data)
+    else:
+        _print(draw(node_from(data)))
 
 
 @cli.command()
-def ps(config: ConfigFile = None, as_json: AsJson = False) -> None:
-    """Start the application of a configuration, list its named actors, stop it. Its event file is not touched."""
-    with _shown(config) as app:
-        rows = [_row(entry) for entry in app.engine.names.entries()]
+def ps(config: ConfigFile = None, which: Which = None, as_json: AsJson = False) -> None:
+    """List the actors of a running application; with --config (or if none runs) of one started for it."""
+    there = _attached(config, which)
+    if there is not None:
+        rows = ask(there, "stats")["rows"]
+    else:
+        with _shown(config) as app:
+            rows = [_row(entry) for entry in app.engine.names.entries()]
     if as_json:
         _print_json(rows)
         return
     # Names are what one comes for: in a narrow window (or a pipe, taken for 80 columns) the others make room.
-    widest = max(len(entry["name"]) for entry in rows)
-    name = Column("name", no_wrap=True, min_width=widest)
-    table = Table(name, "state", "incarnation", "restarts", "address", "reason")
+    widest = max((len(row["name"]) for row in rows), default=0)
+    table = Table(Column("name", no_wrap=True, min_width=widest), *_COLUMNS)
     for row in rows:
-        table.add_row(*(str(value) for value in row.values()))
+        table.add_row(*(Text(str(row[name])) for name in ("name", *_COLUMNS)))
     out.print(table)
+
+
+@cli.command()
+def show(name: Name, which: Which = None, as_json: AsJson = False) -> None:
+    """Print what is known of one actor: its row, statistics, metadata and state, secrets left out."""
+    shown = ask(_running(which), "show", name)
+    if as_json:
+        _print_json(shown)
+    else:
+        _print(details(shown))
+
+
+@cli.command()
+def explain(name: Name, which: Which = None, as_json: AsJson = False) -> None:
+    """Say what an actor waits for, and why."""
+    told = ask(_running(which), "explain", name)
+    if as_json:
+        _print_json(told)
+    else:
+        _print(str(Explanation(told["name"], told["verdict"], tuple(told["because"]))))
+
+
+@cli.command()
+def watch(
+    name: Name, which: Which = None, count: Count = None, interval: Interval = 1.0, as_json: AsJson = False
+) -> None:
+    """Print a line about one actor again and again."""
+    there = _running(which)
+    label = ask(there, "show", name)["row"]["name"]  # it may be an address; a name that nobody had is refused
+
+    def line(stats: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+        for row in rows:
+            if row["name"] == label:
+                typer.echo(json.dumps(row, ensure_ascii=False) if as_json else row_line(row))
+
+    _looks(there, count, interval, line)
+
+
+@cli.command()
+def top(
+    which: Which = None,
+    count: Count = None,
+    interval: Interval = 1.0,
+    sort: Annotated[Sort, typer.Option("--sort", "-s", help="By what; numbers highest first.")] = "tree",
+    wanted: Annotated[
+        str | None, typer.Option("--filter", "-f", help="Only actors with this text in name, class or state.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """A live view of a running application: tree, states, mailboxes, messages a second, restarts."""
+    there = _running(which)
+    if as_json:
+
+        def line(stats: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+            typer.echo(json.dumps({**stats, "rows": chosen(rows, sort, wanted)}, ensure_ascii=False))
+
+        _looks(there, count, interval, line)
+        return
+    with Live(console=out, auto_refresh=False) as live:
+
+        def drawn(stats: Mapping[str, Any], rows: list[dict[str, Any]]) -> None:
+            live.update(live_view(stats, chosen(rows, sort, wanted), indented=sort == "tree"), refresh=True)
+
+        _looks(there, count, interval, drawn)
 
 
 @cli.command()
@@ -138,11 +228,52 @@ def check_config(
         _print_json([asdict(problem) for problem in problems])
     else:
         for problem in problems:
-            out.print(str(problem), markup=False, highlight=False, soft_wrap=True)
+            label = "" if problem.severity == "error" else f"{problem.severity}: "
+            out.print(f"{label}{problem}", markup=False, highlight=False, soft_wrap=True)
         if not problems:
             out.print(f"{file}: no problems found", markup=False, highlight=False, soft_wrap=True)
     if any(problem.severity == "error" for problem in problems):
         raise typer.Exit(1)
+
+
+def _attached(config: Path | None, which: str | None) -> Address | None:
+
+    if config is not None and which is not None:
+        raise typer.BadParameter("--config starts an application, --app looks at one that runs: give one of them")
+    return None if config is not None else find(which)
+
+
+def _running(which: str | None) -> Address:
+
+    there = find(which)
+    if there is None:
+        raise ApplicationDown("no application with a console runs", reason="not running")
+    return there
+
+
+def _looks(
+    there: Address,
+    count: int | None,
+    interval: float,
+    show_one: Callable[[Mapping[str, Any], list[dict[str, Any]]], None],
+) -> None:
+    """Look ``count`` times, or until Ctrl-C, which is a good end."""
+    before: Mapping[str, Any] | None = None
+    pause = threading.Event()
+    try:
+        for _ in _numbers(count):
+            if before is not None:
+                pause.wait(interval)
+            stats = ask(there, "stats")
+            show_one(stats, with_rates(before, stats))
+            before = stats
+    except KeyboardInterrupt:
+        return
+
+
+def _numbers(count: int | None) -> Iterator[int]:
+
+    return iter(range(count)) if count is not None else itertools.count()
 
 
 def _read_events(config: Path | None, query: EventQuery) -> tuple[Event, ...]:
@@ -193,6 +324,10 @@ def _cells(event: Event) -> tuple[str, str, str, str, str]:
         (event.trace_id or "")[:8],
         shown if len(shown) <= 160 else shown[:157] + "...",
     )
+
+
+def _print(text: str) -> None:
+    out.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:

@@ -7,6 +7,7 @@ blocking call would hang it for ever. These threads are daemons, and started onl
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -34,6 +35,7 @@ class DaemonDispatcher(Executor):
         self._work: deque[tuple[Future[Any], Callable[[], Any]]] = deque()
         self._condition = threading.Condition()
         self._threads: dict[threading.Thread, None] = {}
+        self._ending: list[threading.Thread] = []
         self._idle = 0
         self._started = 0
         self._closed = False
@@ -67,10 +69,16 @@ class DaemonDispatcher(Executor):
                     future.cancel()
                 self._work.clear()
             self._condition.notify_all()
-            threads = list(self._threads)
+            self._ending = [*self._ending, *self._threads]
         if wait:
-            for thread in threads:
+            for thread in self._ending:
                 thread.join()
+
+    def join(self, timeout: float) -> None:
+        """After a shutdown: wait up to ``timeout`` seconds, in all, for the threads to end; no longer for a stuck one."""
+        deadline = time.monotonic() + timeout
+        for thread in self._ending:
+            thread.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def threads(self) -> int:

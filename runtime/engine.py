@@ -369,7 +369,7 @@ class Engine:
         cell.namespace = cell.name.rpartition(":")[0] or cell.namespace
         old = self.names.get(cell.name)
         if old is not None:
-            succession.returned(cell.parent, old.address)
+            succession.returned(cell.parent, old.address, cell.name)
         self.names.begin(cell.name, cell.address)
 
     def named_cell_started(self, cell: Cell) -> None:

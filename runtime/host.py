@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
+from .dispatcher import DaemonDispatcher
 from .errors import ApplicationDown, UsageError, WrongThread
 from .reasons import KILL, SHUTDOWN, Reason
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 LoopChoice = Literal["own", "current"]
 LAST_WORDS: Final = 1.0
 """Seconds that cancelled tasks get for their clean-up."""
+THREADS_END = 0.2
+"""Seconds that a blocking stop waits for idle daemon threads to end."""
 AT_EXIT: Final = 1.0
 """Seconds the actors get at interpreter exit."""
 
@@ -122,6 +125,8 @@ class Host:
             engine.outside.closed = True
         elif self._thread is not None:
             self._thread.join(LAST_WORDS)
+        if isinstance(engine.executor, DaemonDispatcher):
+            engine.executor.join(THREADS_END)
 
     async def astop(self, reason: Reason, timeout: float) -> None:
         """Stop, from a coroutine on any loop."""

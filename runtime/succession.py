@@ -43,14 +43,20 @@ def supervisor_lost(names: NameTable, cell: Cell) -> None:
 
 def settle(names: NameTable, heir: Cell, address: LocalAddress) -> None:
     """The child with this address was started again, or never will be: what did not come back is dead."""
+    if address.cell is not None and not address.cell.alive:
+        # What was below it and is still ending is not waited for either: nobody brings it back any more.
+        address.cell.supervised = False
     left = heir.estate.pop(address, []) if heir.estate is not None else []
     _bury(names, [name for name in left if _still_waits(names, name, below=heir)])
 
 
-def returned(heir: Cell | None, address: LocalAddress | None) -> None:
-    """A name has a new actor: nobody owes it any more."""
-    if heir is not None and heir.estate is not None and address is not None:
-        heir.estate.pop(address, None)
+def returned(heir: Cell | None, address: LocalAddress | None, name: str) -> None:
+    """A name has a new actor: nobody owes it any more. Other names below the old one are still owed."""
+    if heir is None or heir.estate is None or address is None or address not in heir.estate:
+        return
+    left = [each for each in heir.estate.pop(address) if each != name]
+    if left:
+        heir.estate[address] = left
 
 
 def _leave(ended: Cell, left: list[str], *, own: bool) -> bool:

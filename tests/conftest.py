@@ -12,6 +12,7 @@ from hypothesis import settings
 # A loaded machine is no failure. CI tries the same examples each time, so that a red run can be run again.
 settings.register_profile("here", deadline=None)
 settings.register_profile("in_ci", deadline=None, derandomize=True, print_blob=True)
+settings.register_profile("deep", deadline=None, max_examples=5_000)  # pytest --hypothesis-profile=deep
 settings.load_profile("in_ci" if os.environ.get("CI") else "here")
 
 
@@ -20,6 +21,7 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test, and no process that one starts, writes to the user's own state folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        patch.setenv("XDG_RUNTIME_DIR", str(tmp_path_factory.mktemp("run")))  # the consoles' sockets
         yield
 
 

@@ -10,6 +10,7 @@ from typing import Any, TypeVar, cast
 from thespian.actors import ActorAddress
 
 from ...runtime.cell import Cell
+from ...runtime.clock import SystemClock
 from ...runtime.context import Context
 from ...runtime.engine import Engine
 from ...runtime.errors import ApplicationDown, NoProcess, UsageError, did_you_mean
@@ -20,6 +21,7 @@ from ...runtime.system_base import ExternalEndpoint
 from ..keeper import DeclaredSet
 from ..supervisor import Supervisor
 from . import names
+from .console import Console
 from .failure import start_error
 from .reports import ReportHandler
 from .tree import PATIENCE, Plan, application_children
@@ -46,6 +48,15 @@ class Life:
         self._reports = ReportHandler(engine)
         self._draining = False
         self._root: Cell | None = None
+        self._console: Console | None = None
+        # On time of its own, as in tests, there is nothing that another process could watch.
+        if plan.settings.app.console and type(engine.clock) is SystemClock:
+            self._console = Console(engine, plan.settings.app.name)
+            engine.ended.add_done_callback(lambda _: self._close_console())
+
+    def _close_console(self) -> None:
+        if self._console is not None:
+            self._console.close()
 
     @property
     def ended(self) -> Future[Reason]:
@@ -66,6 +77,15 @@ class Life:
             StartError: a part did not start; everything that had started is stopped again.
         """
         self._reports.attach()
+        if self._console is not None:
+            self._console.open()  # first, so that a start that hangs can be looked at
+        try:
+            await self._start_tree()
+        except BaseException:  # fault boundary: what did not start is not shown; it is raised again
+            self._close_console()
+            raise
+
+    async def _start_tree(self) -> None:
         outcome = await self.engine.spawn(
             Supervisor,
             (application_children(self.plan),),
@@ -208,6 +228,7 @@ class Life:
         if drain > 0:
             await self._drain(drain)
         await self.engine.astop(reason, STOP_TIMEOUT)
+        self._close_console()
 
     def stop_blocking(self, drain: float, reason: Reason) -> None:
         """The same, from a thread that is not the engine's."""
@@ -216,6 +237,7 @@ class Life:
         if drain > 0:
             self.run(self._drain(drain))
         self.engine.stop(reason, STOP_TIMEOUT)
+        self._close_console()
 
     async def _drain(self, seconds: float) -> None:
         """Refuse new calls, and wait until none from outside is in progress, or the time is up."""

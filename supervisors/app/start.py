@@ -125,7 +125,9 @@ def _settings(path: StrPath | None, config: Mapping[str, Any] | None) -> Setting
         raise UsageError("expected the path of a TOML file, got a mapping; give settings as config={...}")
     given = cast("object", config)
     if given is not None and not isinstance(given, Mapping):
-        raise UsageError(f"expected settings as a mapping, got {type(given).__name__}, at config; a file goes in as path")
+        raise UsageError(
+            f"expected settings as a mapping, got {type(given).__name__}, at config; a file goes in as path"
+        )
     return load_settings(path, config)
 
 

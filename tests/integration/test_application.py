@@ -7,6 +7,8 @@ import gc
 import inspect
 import json
 import logging
+import multiprocessing
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -26,6 +28,7 @@ from dspex.runtime.errors import (
     CallTimeout,
     ConfigError,
     EventNotFound,
+    ForkedProcess,
     LMError,
     NameUnavailable,
     NoProcess,
@@ -233,6 +236,63 @@ def test_wrong_settings_and_options_are_refused_with_a_hint() -> None:
         dspex.start("nowhere.toml")
 
 
+@pytest.mark.parametrize("given", ["dspex.toml", ["events"], 5])
+def test_a_configuration_that_is_no_mapping_is_refused(given: Any) -> None:
+    """A file's name or a list as `config` is refused in words, not by the first thing that trips over it."""
+    with pytest.raises(UsageError, match=r"expected settings as a mapping, got .* at config"):
+        dspex.start(config=given)
+
+
+@pytest.mark.parametrize("given", [counter(), {"id": "c", "start": Counter}, "counter"])
+def test_one_child_where_several_are_meant_is_refused(given: Any) -> None:
+    """A child spec by itself, and not in a list, is refused in words."""
+    with pytest.raises(SpecError, match="expected several child specs, as a list, got one"):
+        dspex.start(config=IN_MEMORY, children=given)
+
+
+@pytest.mark.parametrize("timeout", [-1, float("nan"), "soon", object()])
+def test_a_timeout_that_is_no_time_is_refused(timeout: Any) -> None:
+    """It is the caller's mistake, said as such, by both views; it is not the engine that is late."""
+    with dspex.start(config=IN_MEMORY) as app:
+        with pytest.raises(UsageError, match=r"expected seconds .* at timeout"):
+            app.call("core/events", Add(), timeout=timeout)
+        with pytest.raises(UsageError, match=r"expected seconds .* at timeout"):
+            asyncio.run(app.aio.call("core/events", Add(), timeout=timeout))
+
+
+def test_what_is_no_name_is_refused() -> None:
+    """A number where a name belongs, or no function where one does, is refused at once."""
+    wrong: Any = 3
+    with dspex.start(config=IN_MEMORY) as app:
+        for way in (app.kill, app.entry, app.on_exit):
+            with pytest.raises(UsageError, match="got int"):
+                way(wrong)
+
+
+def _look_in_a_fork(app: dspex.App, results: Any) -> None:
+    refused = 0
+    for way in (app.health, lambda: app.entry("core/events"), lambda: app.module("qa"), lambda: app.on_exit(print)):
+        try:
+            way()
+        except ForkedProcess:
+            refused += 1
+    results.put(refused)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_child_is_not_told_that_all_is_well() -> None:
+    """What needs no actor is refused there too: the name table is a copy of which nothing runs."""
+    context = multiprocessing.get_context("fork")
+    with dspex.start(config=IN_MEMORY) as app:
+        results: Any = context.SimpleQueue()
+        child = context.Process(target=_look_in_a_fork, args=(app, results))
+        child.start()
+        child.join(10)
+        assert child.exitcode == 0
+        assert results.get() == 4
+        assert app.health().ok
+
+
 # -- providers -------------------------------------------------------------------------------------------
 
 
@@ -253,6 +313,8 @@ def test_a_provider_that_cannot_start_is_not_declared() -> None:
         with pytest.raises(ConfigError):
             app.configure_provider("claude", kind="anthropic")
         assert dict(app.setting("ai", "providers")) == {}
+        assert app.health().status == "healthy"  # nobody misses what never was
+        assert app.entry("provider/claude") is None
         app.configure_provider("claude", kind="openai", base_url="http://127.0.0.1:1/v1")
         assert app.health().status == "healthy"
 
@@ -339,9 +401,12 @@ def test_a_module_is_checked_before_it_starts() -> None:
         assert isinstance(caught.value.position, int)
         with pytest.raises(ConfigError, match="did you mean 'temperature'"):
             app.start_module("qa", "question -> answer", provider="local", temprature=1)
+        with pytest.raises(SignatureError, match="did you mean 'question'"):
+            app.start_module("qa", "question -> answer", provider="local", demos=[{"qestion": "?"}])
         assert dict(app.setting("modules")) == {}
         with pytest.raises(NoProcess, match="module/qa"):
             app.module("qa")
+        assert app.health().status == "healthy"
 
 
 def test_a_module_is_started_once_and_changed_by_starting_it_again() -> None:
@@ -361,9 +426,17 @@ def test_a_stopped_module_is_gone() -> None:
         app.stop_module("qa")
         with pytest.raises(NoProcess):
             qa(question="?")
-        with pytest.raises(ConfigError):
+        with pytest.raises(ConfigError, match="expected one of the keys of modules, which has none, got 'qa'"):
             app.stop_module("qa")
         assert app.health().status == "healthy"
+
+
+def test_a_misspelt_provider_is_told_with_a_hint() -> None:
+    """A module may be started before its provider; a call then says who is missing, and who may be meant."""
+    with application() as (app, _):
+        qa = app.start_module("qa", "question -> answer", provider="locl")
+        with pytest.raises(NoProcess, match=r"provider/locl: nobody .* did you mean 'provider/local'"):
+            qa(question="?")
 
 
 def test_wrong_inputs_are_refused_without_asking_the_model() -> None:
@@ -371,6 +444,8 @@ def test_wrong_inputs_are_refused_without_asking_the_model() -> None:
     with application(None, "qa") as (app, server):
         with pytest.raises(SignatureError, match="question"):
             app.module("qa")(qestion="?")
+        with pytest.raises(SignatureError, match="got 'self'"):
+            app.module("qa")(self="?")  # no name is special: inputs may come from a client
         assert server.requests == []
 
 

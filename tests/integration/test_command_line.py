@@ -40,15 +40,21 @@ def home(tmp_path: Path) -> Path:
 def environment(home: Path) -> dict[str, str]:
     """Of the process: nothing of this machine's own configuration."""
     own = {name: value for name, value in os.environ.items() if not name.startswith("DSPEX_")}
-    return {**own, "PYTHONPATH": str(ROOT), "XDG_STATE_HOME": str(home), "NO_COLOR": "1", "COLUMNS": "200"}
+    return {
+        **own,
+        "PYTHONPATH": str(ROOT),
+        "XDG_STATE_HOME": str(home),
+        "XDG_RUNTIME_DIR": str(home),
+        "NO_COLOR": "1",
+        "COLUMNS": "200",
+    }
 
 
-def dspex_command(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def dspex_command(home: Path, *arguments: str, columns: int = 200) -> subprocess.CompletedProcess[str]:
     """Run a command to its end; it never shows a traceback."""
     command = [sys.executable, "-m", "dspex", *arguments]
-    done = subprocess.run(
-        command, cwd=home, env=environment(home), capture_output=True, text=True, timeout=30, check=False
-    )
+    own = {**environment(home), "COLUMNS": str(columns)}
+    done = subprocess.run(command, cwd=home, env=own, capture_output=True, text=True, timeout=30, check=False)
     assert "Traceback" not in done.stderr + done.stdout
     return done
 
@@ -90,6 +96,12 @@ def test_tree_shows_the_tree_and_leaves_nothing(home: Path) -> None:
     assert node["label"] == "supervisor/application"
     assert [child["label"] for child in node["children"]][:2] == ["supervisor/core", "supervisor/providers"]
     assert not (home / "events.db").exists()
+
+
+def test_ps_cuts_no_name_short(home: Path) -> None:
+    """In 80 columns, which a pipe counts as, each name is whole."""
+    shown = dspex_command(home, "ps", "-c", "dspex.toml", columns=80)
+    assert all(name in shown.stdout for name in ("supervisor/provider-pool", "supervisor/provider/local"))
 
 
 def test_ps_lists_the_names(home: Path) -> None:
@@ -159,6 +171,7 @@ def test_a_bad_configuration_is_told_all_its_problems(home: Path) -> None:
     bad.write_text('[ai.providers.local]\nkind = "openai"\napi_key = {system = "NO_SUCH_VARIABLE"}\n')
     warned = dspex_command(home, "check-config", "bad.toml")
     assert warned.returncode == 0
+    assert warned.stdout.startswith("warning: expected ")
     assert "NO_SUCH_VARIABLE" in warned.stdout
 
 
