@@ -41,7 +41,7 @@ def check_specs(children: Iterable[AnySpec], auto_shutdown: AutoShutdown) -> tup
     specs: dict[Hashable, ChildSpec] = {}
     several = cast("object", children)
     if not isinstance(several, Iterable) or isinstance(several, str | Mapping):
-        got = type(several).__name__
+        got = type(children).__name__
         raise SpecError(f"children: expected several child specs, as a list, got one {got}", reason=("start_spec", got))
     for given in children:
         spec = _checked(given, auto_shutdown)
