@@ -75,7 +75,7 @@ class DaemonDispatcher(Executor):
                 thread.join()
 
     def join(self, timeout: float) -> None:
-        """After a shutdown: wait up to ``timeout`` seconds, in all, for the threads to end; no longer for a stuck one."""
+        """After a shutdown: wait up to ``timeout`` seconds, in all, for the threads to end."""
         deadline = time.monotonic() + timeout
         for thread in self._ending:
             thread.join(max(0.0, deadline - time.monotonic()))
