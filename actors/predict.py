@@ -192,8 +192,7 @@ class PredictModule(GenServer):
         with self.system.telemetry.span(("dspex", "module"), facts) as span:
             try:
                 prediction = await self._predict(msg, plan, options, began)
-            except BaseException as error:
-                # fault boundary: nothing is handled here, the end is only written down
+            except BaseException as error:  # fault boundary: nothing is handled here, the end is only written down
                 code = _code(error)
                 span.add(metadata={"code": code, "success": False})
                 self._record(plan, msg, began, code)
