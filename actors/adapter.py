@@ -12,6 +12,18 @@ from .lm import Message
 from .signature import Signature
 
 
+class FieldReader(Protocol):
+    """Reads one answer while it is written. Pure."""
+
+    def feed(self, text: str) -> Sequence[tuple[str, str]]:
+        """Read further text of the answer; the (field, text) pairs that are certain now."""
+        ...
+
+    def close(self) -> Sequence[tuple[str, str]]:
+        """The answer is at its end; what is certain only now."""
+        ...
+
+
 class Adapter(Protocol):
     """Writes prompts and reads answers. Pure: no state, no I/O."""
 
@@ -41,5 +53,13 @@ class Adapter(Protocol):
         Raises:
             ParseError: the answer does not fit (facts: field, expected, got, text); nothing else, whatever
                 the text.
+        """
+        ...
+
+    def reader(self, signature: Signature) -> FieldReader:
+        """What reads an answer while it is written.
+
+        The texts that it gives for a field are, joined, the field's text in the whole answer. It refuses nothing:
+        :meth:`parse` does, once the answer is whole.
         """
         ...

@@ -10,7 +10,8 @@ from thespian.actors import ActorAddress
 
 from .config_changes import Action
 from .config_paths import Path, PathLike
-from .settings import ModuleSettings, ProviderSettings
+from .settings import ModuleSettings
+from .settings_providers import ProviderSettings, RouteSettings
 
 START_PATIENCE: Final = 1.0
 """Seconds that an actor waits for configuration while it starts. Its supervisors serve nobody meanwhile, not even the
@@ -55,6 +56,21 @@ class DeclareProvider:
 
     name: str
     settings: Mapping[str, Any] | ProviderSettings
+
+
+@dataclass(frozen=True, slots=True)
+class DeclareRoute:
+    """Declares a route across providers, or replaces its settings; answers ``RouteSettings``."""
+
+    name: str
+    settings: Mapping[str, Any] | RouteSettings
+
+
+@dataclass(frozen=True, slots=True)
+class UndeclareRoute:
+    """Forgets a route. Fails with ConfigError (``reason="path_not_found"``) if there is none."""
+
+    name: str
 
 
 @dataclass(frozen=True, slots=True)

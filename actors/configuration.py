@@ -26,6 +26,7 @@ from .config_messages import (
     ConfigStatusReport,
     DeclareModule,
     DeclareProvider,
+    DeclareRoute,
     GetModuleSettings,
     GetSetting,
     GetSettings,
@@ -33,6 +34,7 @@ from .config_messages import (
     SubscribeSettings,
     UndeclareModule,
     UndeclareProvider,
+    UndeclareRoute,
     UnsubscribeSettings,
     UpdateSetting,
     ValidateSettings,
@@ -81,7 +83,14 @@ class _Pending:
 
 
 _ChangeMessage: TypeAlias = (
-    UpdateSetting | ResetSettings | DeclareProvider | DeclareModule | UndeclareProvider | UndeclareModule
+    UpdateSetting
+    | ResetSettings
+    | DeclareProvider
+    | DeclareRoute
+    | DeclareModule
+    | UndeclareProvider
+    | UndeclareRoute
+    | UndeclareModule
 )
 
 
@@ -255,6 +264,10 @@ class ConfigurationActor(GenServer):
                 return self._put(parse_path(path, self._limits), value)
             case DeclareProvider(name, settings):
                 return self._put(parse_path(("ai", "providers", name), self._limits), settings)
+            case DeclareRoute(name, settings):
+                return self._put(parse_path(("ai", "routes", name), self._limits), settings)
+            case UndeclareRoute(name):
+                return self._remove(parse_path(("ai", "routes", name), self._limits))
             case DeclareModule(module_id, settings):
                 _check_signature(settings)
                 return self._put(parse_path(("modules", module_id), self._limits), settings)
@@ -389,6 +402,7 @@ __all__ = (
     "ConfigurationActor",
     "DeclareModule",
     "DeclareProvider",
+    "DeclareRoute",
     "GetModuleSettings",
     "GetSetting",
     "GetSettings",
@@ -397,6 +411,7 @@ __all__ = (
     "Subscriptions",
     "UndeclareModule",
     "UndeclareProvider",
+    "UndeclareRoute",
     "UnsubscribeSettings",
     "UpdateSetting",
     "ValidateSettings",

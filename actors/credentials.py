@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from ..runtime.errors import ConfigError, LMError
 from ..runtime.secret import SecretValue
 from .lm_failures import lm_error
-from .settings import BASE_URLS, ProviderSettings
+from .settings_providers import BASE_URLS, ProviderSettings
 
 
 @dataclass(frozen=True, slots=True)

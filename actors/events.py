@@ -113,6 +113,11 @@ def _invalid(cls: type[Event], fields: Mapping[str, Any], error: ValidationError
     )
 
 
+def event_types() -> tuple[str, ...]:
+    """The types of event that somebody declared."""
+    return tuple(_KNOWN)
+
+
 def event_class(type_name: str) -> type[Event] | None:
     """The class of a type of event, or None for a type nobody declared."""
     return _KNOWN.get(type_name)
@@ -130,10 +135,43 @@ class LmRequest(Event, frozen=True):
     messages: tuple[Data, ...] | None = None
 
 
+class LmFirstChunk(Event, frozen=True):
+    """The first chunk of a stream came, so many seconds after its request began."""
+
+    type: Literal["lm_first_chunk"] = "lm_first_chunk"
+    provider: str
+    model: str | None
+    request_event_id: str
+    seconds: Seconds
+
+
+class LmAttempt(Event, frozen=True):
+    """One try on the wire, reported at the end of its request; only with ``monitoring.detailed_event_logging``.
+
+    ``waited`` is the pause and the wait for room before it, ``request_id`` the provider's id for it.
+    """
+
+    type: Literal["lm_attempt"] = "lm_attempt"
+    provider: str
+    model: str | None
+    request_event_id: str
+    number: Count
+    seconds: Seconds
+    waited: Seconds = 0.0
+    status: int | None = None
+    code: str | None = None
+    request_id: str | None = None
+
+
 class LmResponse(Event, frozen=True):
-    """A model answered. Unknown counts and costs are None, never zero."""
+    """A model answered. Unknown counts and costs are None, never zero.
+
+    Since version 2: ``accounts`` (the budgets it was charged to, unless it is a cache hit), ``cache_write_tokens``,
+    ``reasoning_tokens`` and the provider's ``request_id``.
+    """
 
     type: Literal["lm_response"] = "lm_response"
+    version: int = Field(default=2, ge=1)
     provider: str
     model: str | None
     request_event_id: str
@@ -149,12 +187,21 @@ class LmResponse(Event, frozen=True):
     cache_hit: bool = False
     attempts: Count = 1
     stream: bool = False
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    accounts: tuple[str, ...] = ()
+    request_id: str | None = None
 
 
 class LmError(Event, frozen=True):
-    """A model request failed for good, or was cancelled. ``code`` is that of the error class."""
+    """A model request failed for good, or was cancelled. ``code`` is that of the error class.
+
+    Since version 2: what was paid all the same (``accounts`` and usage; empty and unknown if nothing was), whether
+    part of the answer had been delivered, and the fields of :class:`~dspex.actors.error_context.AIContext`.
+    """
 
     type: Literal["lm_error"] = "lm_error"
+    version: int = Field(default=2, ge=1)
     provider: str
     model: str | None
     request_event_id: str | None = None
@@ -164,6 +211,23 @@ class LmError(Event, frozen=True):
     retry_after: Seconds | None = None
     attempts: Count = 1
     duration: Seconds | None = None
+    stream: bool = False
+    partial: bool = False
+    accounts: tuple[str, ...] = ()
+    input_tokens: Count | None = None
+    output_tokens: Count | None = None
+    total_tokens: Count | None = None
+    cached_tokens: Count | None = None
+    cache_write_tokens: Count | None = None
+    reasoning_tokens: Count | None = None
+    usage_source: Literal["provider", "estimated", "unknown"] = "unknown"
+    cost: Money | None = None
+    request_id: str | None = None
+    prompt_hash: str | None = None
+    prompt_tokens: Count | None = None
+    prompt_type: str | None = None
+    response_hash: str | None = None
+    finish_reason: str | None = None
 
 
 class LmRetry(Event, frozen=True):
@@ -177,6 +241,16 @@ class LmRetry(Event, frozen=True):
     status: int | None = None
     attempt: Count
     delay: Seconds
+
+
+class LmFallback(Event, frozen=True):
+    """A route asks its next provider, because one failed with ``code``."""
+
+    type: Literal["lm_fallback"] = "lm_fallback"
+    route: str
+    from_provider: str
+    to_provider: str
+    code: str
 
 
 class ModuleExecution(Event, frozen=True):
@@ -265,6 +339,42 @@ class SupervisorReport(Event, frozen=True):
     supervisor: str
     child: str | None = None
     reason: str | None = None
+
+
+class EngineReport(Event, frozen=True):
+    """What the engine's watchdog found.
+
+    Attributes:
+        kind: ``deadlock`` (actors that wait for each other) or ``stuck_handler``.
+        actors: whose handlers; of a deadlock each waits for the next, the last for the first.
+        messages: by which message each of them waits, or which one it handles; None: for a start or an end.
+        seconds: how long a handler has taken; of a deadlock, how long until the first of its calls times out.
+    """
+
+    type: Literal["engine_report"] = "engine_report"
+    kind: Literal["deadlock", "stuck_handler"]
+    actors: tuple[str, ...]
+    messages: tuple[str | None, ...]
+    seconds: Seconds | None = None
+
+
+class ProtectionChanged(Event, frozen=True):
+    """What stands before a provider changed its state.
+
+    Attributes:
+        provider: the provider's id.
+        gate: ``breaker``, ``quota``, ``auth``, ``pause``, ``slowdown`` or ``storage`` (of limits that are shared).
+        state: what it is now.
+        reason: the failure that did it, ``success``, ``time``, ``settings`` or ``reset``.
+        seconds: how long it lasts, if that is known.
+    """
+
+    type: Literal["protection_changed"] = "protection_changed"
+    provider: str
+    gate: str
+    state: str
+    reason: str
+    seconds: Seconds | None = None
 
 
 class ConfigUpdated(Event, frozen=True):

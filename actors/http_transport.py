@@ -1,4 +1,4 @@
-"""HTTP over httpx: the only module that knows it, so that it can be exchanged here and nowhere else.
+"""HTTP over httpx. Its types stay in the ``http_`` modules, so that it can be exchanged here and nowhere else.
 
 What it does that httpx alone does not: one deadline for the whole request that closes the socket; a bound on the
 answer's size; waiting for a free connection told apart from a slow provider; no cookies; errors without credentials.
@@ -7,25 +7,28 @@ answer's size; waiting for a free connection told apart from a slow provider; no
 from __future__ import annotations
 
 import asyncio
+import functools
 import ipaddress
+import urllib.request
 from collections.abc import Mapping
-from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 from urllib.parse import urlsplit
 
 import httpx
 
-from ..runtime.errors import LMError
-from .lm_failures import lm_error
-from .scrub import excerpt
+from ..runtime.errors import ConfigError, LMError
+from .http_failures import HTTPX_ERRORS, HttpFailures
+from .http_over_aiohttp import AiohttpTransport
+from .http_stream import HttpxStream
 from .transport import HttpRequest, HttpResponse
 
 CONNECT_TIMEOUT: Final = 5.0
 WRITE_TIMEOUT: Final = 30.0
 MAX_CONNECTIONS: Final = 100
-MAX_KEPT: Final = 100
-KEEP_ALIVE: Final = 15.0
 MAX_BODY: Final = 32 * 1024 * 1024
+
+# What httpx can decompress wherever it is installed; a list that grew with other packages would surprise.
+_HEADERS: Final = {"accept": "*/*", "accept-encoding": "gzip, deflate", "user-agent": "dspex"}
 
 
 class HttpTransport:
@@ -36,10 +39,14 @@ class HttpTransport:
 
     Args:
         base_url: where the requests will go; decides on proxy and TLS.
-        max_connections: connections at once; further requests wait for a free one.
-        max_body: largest answer, bytes after decompression.
+        max_connections: connections at once; further requests wait for a free one. A stream holds one while it is
+            open, so it is also the number of open streams and calls together.
+        max_body: largest answer of ``send``, bytes after decompression.
         connect_timeout: seconds for DNS, TCP and TLS.
         write_timeout: seconds that the server may take to accept the next bytes.
+
+    Raises:
+        ConfigError: the environment names a proxy that is none for HTTP.
     """
 
     def __init__(
@@ -54,30 +61,28 @@ class HttpTransport:
         parts = urlsplit(base_url)
         host = parts.hostname or base_url
         # Never the text of base_url itself: it may hold credentials.
-        self._place = host if parts.port is None else f"{host}:{parts.port}"
+        place = host if parts.port is None else f"{host}:{parts.port}"
+        self._failures = HttpFailures(place, connect_timeout=connect_timeout, write_timeout=write_timeout)
         self._max_body = max_body
-        self._connect_timeout, self._write_timeout = connect_timeout, write_timeout
-        # Requests wait here, not in httpx's pool, which slows down with the square of its queue.
+        self._extensions = {"timeout": {"connect": connect_timeout, "write": write_timeout}}
         self._free = asyncio.Semaphore(max_connections)
-        self._client = httpx.AsyncClient(
-            follow_redirects=False,
-            trust_env=not is_loopback(host),
+        self._closed = False
+        # The transport without httpx's client: that would add redirects, cookies and authentication of its own.
+        self._network: httpx.AsyncBaseTransport = AiohttpTransport(
             # Without TLS there is nothing to verify, and loading the certificates takes 20 ms.
-            verify=parts.scheme == "https",
-            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-            timeout=httpx.Timeout(None, connect=connect_timeout, write=write_timeout),
-            limits=httpx.Limits(
-                max_connections=max_connections, max_keepalive_connections=MAX_KEPT, keepalive_expiry=KEEP_ALIVE
-            ),
+            verify=httpx.create_ssl_context() if parts.scheme == "https" else None,
+            proxy=_proxy(parts.scheme, host, place),
         )
 
     async def send(self, request: HttpRequest, *, timeout: float) -> HttpResponse:
         """See :meth:`.transport.Transport.send`."""
         waiting = True
+        answer: HttpResponse | LMError
         try:
-            async with asyncio.timeout(timeout), self._free:
+            async with asyncio.timeout(timeout):
+                await self._free.acquire()
                 waiting = False
-                answer = await self._exchange(request)
+                answer = await self._whole(await self._exchange(request))
         except TimeoutError:
             answer = self._too_late(timeout, waiting)
         # Raised here, not in an except block: httpx's errors hold the request and with it the key.
@@ -85,58 +90,113 @@ class HttpTransport:
             raise answer
         return answer
 
+    async def open(self, request: HttpRequest, *, timeout: float) -> HttpxStream:
+        """See :meth:`.transport.Transport.open`."""
+        waiting = True
+        answer: HttpxStream | LMError
+        try:
+            async with asyncio.timeout(timeout):
+                await self._free.acquire()
+                waiting = False
+                answer = await self._exchange(request)
+        except TimeoutError:
+            answer = self._too_late(timeout, waiting)
+        if isinstance(answer, LMError):
+            raise answer
+        return answer
+
     async def aclose(self) -> None:
         """Close all connections. May be called again."""
-        await self._client.aclose()
+        self._closed = True
+        await self._network.aclose()
 
-    async def _exchange(self, request: HttpRequest) -> HttpResponse | LMError:
+    async def _exchange(self, request: HttpRequest) -> HttpxStream | LMError:
+        """Up to the head of the answer. Whoever calls it has taken a connection's place; the stream gives it back."""
+        stream: HttpxStream | None = None
+        try:
+            answer = await self._head_of(request)
+            if isinstance(answer, LMError):
+                return answer
+            stream = HttpxStream(answer, self._failures, _secrets(request.headers), self._free.release)
+            return stream
+        finally:
+            if stream is None:
+                self._free.release()
+
+    async def _head_of(self, request: HttpRequest) -> httpx.Response | LMError:
         bad = next((name for name, value in request.headers.items() if not _sendable(name + value)), None)
         if bad is not None:  # asked here, because the libraries' errors would quote the value, or be of any class
-            return self._error("invalid", "a header of printable ASCII characters", f"others in {bad!r}", {})
-        facts: dict[str, object] = {}
+            return self._invalid("a header of printable ASCII characters", f"others in {bad!r}")
+        if self._closed:
+            return self._failures.error("connection", "an open transport", "a closed one", {})
         try:
-            async with self._client.stream(
-                request.method, request.url, headers=dict(request.headers), content=request.body
-            ) as answer:
-                facts["status"] = answer.status_code
-                body = bytearray()
-                async for chunk in answer.aiter_bytes():
-                    body += chunk
-                    if len(body) > self._max_body:
-                        return self._error("too_large", f"an answer of at most {self._max_body} bytes", "more", facts)
-                headers = {name.lower(): value for name, value in answer.headers.items()}
-                return HttpResponse(answer.status_code, headers, bytes(body))
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
-            return self._failure(error, request, facts)
+            url = _url(request.url)
+            if url.userinfo:
+                return self._invalid("a URL without credentials", "one with them")
+            headers = {**_HEADERS, **{name.lower(): value for name, value in request.headers.items()}}
+            return await self._network.handle_async_request(
+                httpx.Request(request.method, url, headers=headers, content=request.body, extensions=self._extensions)
+            )
+        except HTTPX_ERRORS as error:
+            return self._failures.of(error, _secrets(request.headers), {})
 
-    def _failure(self, error: Exception, request: HttpRequest, facts: dict[str, object]) -> LMError:
-        said = excerpt(str(error), request.headers.values()) or type(error).__name__
-        match error:
-            case httpx.ConnectTimeout():
-                return self._error("connection", f"a connection within {self._connect_timeout:g} s", "none", facts)
-            case httpx.TimeoutException():
-                wanted = f"the request to be taken within {self._write_timeout:g} s"
-                return self._error("timeout", wanted, "no progress", {**facts, "timeout": self._write_timeout})
-            case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
-                return self._error("invalid", "a valid URL and headers", said, facts)
-            case httpx.NetworkError() | httpx.ProxyError() if "status" not in facts:
-                return self._error("connection", "an answer", f"a broken connection ({said})", facts)
-            case httpx.RemoteProtocolError() if "status" not in facts and "without sending" in said:
-                return self._error("connection", "an answer", "a closed connection", facts)
-            case _:
-                return self._error("protocol", "a whole HTTP answer", said, facts)
+    async def _whole(self, stream: HttpxStream | LMError) -> HttpResponse | LMError:
+        if isinstance(stream, LMError):
+            return stream
+        head, body = stream.head, bytearray()
+        try:
+            while piece := await stream.read():
+                body += piece
+                if len(body) > self._max_body:
+                    wanted = f"an answer of at most {self._max_body} bytes"
+                    return self._failures.error("too_large", wanted, "more", {"status": head.status})
+        except LMError as error:
+            return error
+        finally:
+            await stream.aclose()
+        return HttpResponse(head.status, head.headers, bytes(body))
 
     def _too_late(self, timeout: float, waiting: bool) -> LMError:
         if waiting:
-            return self._error("pool", f"a free connection within {timeout:g} s", "none", {})
-        return self._error("timeout", f"an answer within {timeout:g} s", "none", {"timeout": timeout})
+            return self._failures.error("pool", f"a free connection within {timeout:g} s", "none", {})
+        return self._failures.error("timeout", f"an answer within {timeout:g} s", "none", {"timeout": timeout})
 
-    def _error(self, failure: str, expected: str, got: str, facts: Mapping[str, object]) -> LMError:
-        return lm_error(failure, f"expected {expected}, got {got}, from {self._place}", **facts)
+    def _invalid(self, expected: str, got: str) -> LMError:
+        return self._failures.error("invalid", expected, got, {})
+
+
+@functools.lru_cache(maxsize=256)
+def _url(text: str) -> httpx.URL:
+    return httpx.URL(text)
+
+
+def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of the headers, and what follows the scheme in those like ``Bearer key``."""
+    return tuple(part for value in headers.values() for part in (value, value.rpartition(" ")[2]))
 
 
 def _sendable(value: str) -> bool:
     return value.isascii() and value.isprintable()
+
+
+def _proxy(scheme: str, host: str, place: str) -> str | None:
+    """The proxy that the environment names for a server."""
+    if is_loopback(host) or urllib.request.proxy_bypass(place):
+        return None
+    proxies = urllib.request.getproxies()
+    found = proxies.get(scheme) or proxies.get("all")
+    if not found:
+        return None
+    address = found if "://" in found else f"http://{found}"
+    kind = address.partition("://")[0].lower()
+    if kind not in {"http", "https"}:
+        raise ConfigError(
+            f"expected an http or https proxy for {scheme}, got one for {kind}, in the environment",
+            path=f"{scheme.upper()}_PROXY",
+            expected="an http or https proxy",
+            got=kind,
+        )
+    return address
 
 
 def is_loopback(host: str) -> bool:

@@ -11,6 +11,7 @@ import json
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 from ..runtime.errors import LMInvalidRequest, did_you_mean
@@ -181,6 +182,8 @@ class Usage:
         output_tokens: tokens of the answer.
         total_tokens: both.
         cached_tokens: input tokens that the provider read from its cache.
+        cache_write_tokens: input tokens that it wrote into its cache.
+        reasoning_tokens: output tokens of thoughts, part of ``output_tokens``.
         source: who counted: the ``provider``, we (``estimated``), or nobody (``unknown``).
     """
 
@@ -189,6 +192,8 @@ class Usage:
     total_tokens: int | None = None
     cached_tokens: int | None = None
     source: UsageSource = "unknown"
+    cache_write_tokens: int | None = None
+    reasoning_tokens: int | None = None
 
 
 UNKNOWN_USAGE: Final = Usage()
@@ -204,6 +209,8 @@ class Attempt:
         seconds: how long it took.
         request_id: the provider's id for it, if it gave one.
         error_code: ``code`` of the error it ended with, or None for success.
+        waited: seconds before it: a pause after a failure, and the wait for room.
+        provider: id of the provider that was tried.
     """
 
     number: int
@@ -211,6 +218,8 @@ class Attempt:
     seconds: float
     request_id: str | None = None
     error_code: str | None = None
+    waited: float = 0.0
+    provider: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -225,9 +234,13 @@ class LMResponse:
         request_id: the provider's id for the request (``x-request-id``), or None.
         response_id: the provider's id for the answer, or None.
         refusal: the model's words of refusal, or None.
+        reasoning: what the model thought aloud, where the provider shows it, or None.
         tool_calls: the tools that it asks for.
         provider: id of the provider actor that answered.
         attempts: each try on the wire, in order.
+        cost: in US dollars; None if the price or the usage is unknown.
+        cache_hit: the answer came from our cache: nothing was sent, usage and cost are zero.
+        time_to_first_chunk: seconds until a stream's first chunk, or None.
     """
 
     text: str
@@ -237,9 +250,13 @@ class LMResponse:
     request_id: str | None = None
     response_id: str | None = None
     refusal: str | None = None
+    reasoning: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     provider: str = ""
     attempts: tuple[Attempt, ...] = ()
+    cost: Decimal | None = None
+    cache_hit: bool = False
+    time_to_first_chunk: float | None = None
 
 
 def canonical_json(value: object) -> str:

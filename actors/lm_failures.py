@@ -16,6 +16,8 @@ from typing import Any, Final, Literal, TypeAlias
 
 from ..runtime.errors import (
     LMAuthError,
+    LMBudgetExceeded,
+    LMCircuitOpen,
     LMConnectionError,
     LMContextLength,
     LMError,
@@ -25,6 +27,7 @@ from ..runtime.errors import (
     LMRateLimited,
     LMServerError,
     LMTimeout,
+    StreamInterrupted,
 )
 from .json_values import json_list, json_object, json_text
 from .scrub import EXAMINED, excerpt
@@ -72,6 +75,11 @@ FAILURES: Final[Mapping[str, Failure]] = {
         Failure("protocol", LMProtocolError, True, True),  # cut off, malformed
         Failure("redirect", LMProtocolError, False, False, "misconfigured"),
         Failure("too_large", LMProtocolError, False, False),
+        Failure("interrupted", StreamInterrupted, False, True),  # chunks were delivered: no second try
+        # Refused by ourselves: nothing was sent.
+        Failure("limit", LMRateLimited, False, False),
+        Failure("circuit_open", LMCircuitOpen, False, False),
+        Failure("budget", LMBudgetExceeded, False, False),
     )
 }
 
@@ -84,6 +92,7 @@ WORDS: Final[Mapping[str, str]] = {
     "organization_usage_limit_exceeded": "quota",
     "enforced_spend_limit_reached": "quota",
     "contract_spend_limit_reached": "quota",
+    "linked_organization_spend_limit_reached": "quota",
     "billing_error": "quota",
     "billing_hard_limit_reached": "quota",
     "rate_limit_exceeded": "rate",
@@ -97,6 +106,15 @@ WORDS: Final[Mapping[str, str]] = {
     "invalid_api_key": "auth",
     "authentication_error": "auth",
     "permission_error": "auth",
+    "timeout_error": "gateway_timeout",
+    # Google's, in lower case.
+    "daily_quota": "quota",
+    "resource_exhausted": "rate",
+    "unavailable": "overloaded",
+    "deadline_exceeded": "gateway_timeout",
+    "unauthenticated": "auth",
+    "permission_denied": "auth",
+    "api_key_invalid": "auth",
 }
 
 STATUSES: Final[Mapping[int, str]] = {
@@ -111,19 +129,40 @@ STATUSES: Final[Mapping[int, str]] = {
     529: "overloaded",
 }
 
+# Of errors that come inside a success, such as a stream: the status that their type stands for elsewhere.
+_TYPE_STATUSES: Final[Mapping[str, int]] = {
+    "invalid_request_error": 400,
+    "not_found_error": 404,
+    "conflict_error": 409,
+    "request_too_large": 413,
+    "api_error": 500,
+    "server_error": 500,
+    "internal_server_error": 500,
+    "invalid_argument": 400,
+    "failed_precondition": 400,
+    "not_found": 404,
+    "internal": 500,
+}
+
 # For servers that give a code to everything, and the reason only in prose.
 _TOO_LONG: Final = re.compile(
-    r"(?i)maximum context length|context window|context size|prompt is too long|ContextWindowExceeded"
+    r"(?i)maximum context length|context (window|size|limit)|prompt is too long|ContextWindowExceeded"
+    r"|token count.{0,40} exceeds the maximum"
 )
-_WRONG_KEY: Final = re.compile(r"(?i)\b(incorrect|invalid|missing|no) (api[ _-]?key|authentication)")
+_WRONG_KEY: Final = re.compile(
+    r"(?i)\b(incorrect|invalid|missing|no) (api[ _-]?key|authentication)|\bapi[ _-]?key not (valid|found)"
+)
+_NO_MONEY: Final = re.compile(r"(?i)credit balance is too low")
+_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
 
 
 @dataclass(frozen=True, slots=True)
 class ErrorBody:
-    """What a provider said about an error: prose, and the words that a program can read."""
+    """What a provider said about an error: prose, the words that a program can read, and seconds to wait."""
 
     message: str = ""
     words: tuple[str, ...] = ()
+    retry_after: float | None = None
 
 
 def read_error_body(response: HttpResponse) -> ErrorBody:
@@ -146,12 +185,33 @@ def error_object(body: dict[str, Any]) -> ErrorBody:
     error = json_object(found)
     if not error:
         return ErrorBody(str(found))
+    details = [json_object(detail) for detail in json_list(error.get("details"))]
     inner = json_object(error.get("details")).get("error_code")
     # A code may be a text, a number or null.
-    said = (inner, error.get("code"), error.get("type"), error.get("status"))
+    said = (inner, *_reasons(details), error.get("code"), error.get("type"), error.get("status"))
     words = tuple(str(word).lower() for word in said if isinstance(word, str | int) and word != "")
     message = error.get("message") or error.get("detail") or body
-    return ErrorBody(json_text(message) or json.dumps(message), words)
+    return ErrorBody(json_text(message) or json.dumps(message), words, _retry_delay(details))
+
+
+def _reasons(details: list[dict[str, Any]]) -> Iterable[str]:
+    """What Google's details say (google.rpc): ErrorInfo gives a reason, QuotaFailure names the limits."""
+    for detail in details:
+        for violation in json_list(detail.get("violations")):
+            # Waiting for the next minute does not help against a limit of the day.
+            if "perday" in json_text(json_object(violation).get("quotaId")).lower():
+                yield "daily_quota"
+    for detail in details:
+        if reason := json_text(detail.get("reason")):
+            yield reason
+
+
+def _retry_delay(details: list[dict[str, Any]]) -> float | None:
+    """The seconds of google.rpc.RetryInfo, written as ``34.5s``, or None."""
+    for detail in details:
+        if found := _DURATION.fullmatch(json_text(detail.get("retryDelay"))):
+            return float(found[1])
+    return None
 
 
 def _head(response: HttpResponse) -> str:
@@ -166,7 +226,7 @@ def classify(status: int, body: ErrorBody) -> Failure:
         if word == "slow_down":  # a ramp limit as 429, an overload as 503
             return FAILURES["rate" if status == 429 else "overloaded"]
     if 200 <= status < 300:  # an error in a success: it may name the status it should have had
-        status = next((int(word) for word in body.words if re.fullmatch(r"[45]\d\d", word)), status)
+        status = next(filter(None, map(_status_of, body.words)), status)
     if status in STATUSES:
         return FAILURES[STATUSES[status]]
     if 300 <= status < 400:
@@ -175,8 +235,14 @@ def classify(status: int, body: ErrorBody) -> Failure:
         # Some gateways answer 400 to everything.
         if _TOO_LONG.search(body.message):
             return FAILURES["context_length"]
+        if _NO_MONEY.search(body.message):
+            return FAILURES["quota"]
         return FAILURES["auth" if _WRONG_KEY.search(body.message) else "invalid"]
     return FAILURES["server" if 500 <= status < 600 else "protocol"]
+
+
+def _status_of(word: str) -> int | None:
+    return int(word) if re.fullmatch(r"[45]\d\d", word, re.ASCII) else _TYPE_STATUSES.get(word)
 
 
 def failure_of(error: LMError) -> Failure | None:
@@ -215,6 +281,7 @@ def error_from_body(
     if body.words:
         facts["provider_code"] = excerpt(body.words[0], secrets, limit=80)
     wait = retry_after(response.headers, now)
+    wait = body.retry_after if wait is None else wait
     if wait is not None or row.error is LMRateLimited:
         facts["retry_after"] = wait
     if row.name == "redirect":

@@ -4,93 +4,228 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from decimal import Decimal
+from typing import Any, Final, TypeVar
 
 from ..runtime.errors import Error
 from ..runtime.gen_server import GenServer
+from .error_context import AIContext
 from .event_outbox import EventOutbox
-from .events import Event, LmError, LmRequest, LmResponse, stamp
+from .events import Event, LmAttempt, LmError, LmFirstChunk, LmRequest, LmResponse, LmRetry, stamp
 from .json_values import json_text
-from .lm import LMRequest, LMResponse, Message, estimate_tokens, message_dict, prompt_hash
+from .lm import (
+    UNKNOWN_USAGE,
+    Attempt,
+    LMRequest,
+    LMResponse,
+    Message,
+    Usage,
+    estimate_tokens,
+    message_dict,
+    prompt_hash,
+)
+from .settings import MonitoringSettings
+
+E = TypeVar("E", bound=Event)
+
+_MONITORING: Final = MonitoringSettings()
+_COUNTS: Final = (
+    "input_tokens",
+    "output_tokens",
+    "total_tokens",
+    "cached_tokens",
+    "cache_write_tokens",
+    "reasoning_tokens",
+)
+_CONTEXT: Final = ("prompt_hash", "prompt_tokens", "prompt_type", "response_hash", "finish_reason")
 
 
 class LmReports:
-    """Tells of requests in an actor's name.
+    """Tells of requests in an actor's name. Durations are in seconds.
 
     Args:
         actor: who makes the requests; the trace of the code that calls is used.
         provider: the provider's id.
+        monitoring: what is measured and noted; by default everything but single attempts.
     """
 
-    def __init__(self, actor: GenServer, provider: str) -> None:
+    def __init__(self, actor: GenServer, provider: str, monitoring: MonitoringSettings = _MONITORING) -> None:
         self._actor = actor
         self._provider = provider
+        self._monitoring = monitoring
         self._outbox = EventOutbox(actor.system)
 
-    def began(self, request: LMRequest, model: str | None, *, capture_prompts: bool) -> str:
+    def began(self, request: LMRequest, model: str | None, *, capture_prompts: bool, stream: bool = False) -> str:
         """A request is about to be sent; the id of its ``lm_request`` event."""
         messages, tokens = request.messages, estimate_tokens(request.messages)
         kept = tuple(_captured(turn) for turn in messages) if capture_prompts else None
-        facts = {"prompt_hash": prompt_hash(messages), "prompt_tokens": tokens, "messages": kept}
-        event = self._emit(stamp(self._actor, LmRequest, provider=self._provider, model=model, **facts))
+        event = self._stamp(
+            LmRequest, model, prompt_hash=prompt_hash(messages), prompt_tokens=tokens, stream=stream, messages=kept
+        )
+        self._outbox.emit(event)
         self._execute("start", model, {"system_time": self._actor.clock.time(), "prompt_tokens": tokens}, {})
         return event.id
 
-    def succeeded(self, event_id: str, model: str | None, response: LMResponse, duration: float) -> None:
-        """It was answered, after ``duration`` seconds. What nobody counted is not measured."""
-        usage, attempts = response.usage, len(response.attempts)
-        counts = {
-            "input_tokens": usage.input_tokens,
-            "output_tokens": usage.output_tokens,
-            "total_tokens": usage.total_tokens,
-            "cached_tokens": usage.cached_tokens,
-        }
-        event = stamp(
-            self._actor,
+    def retrying(self, event_id: str, model: str | None, error: Error, attempt: int, delay: float) -> None:
+        """Attempt number ``attempt`` failed, and another follows after ``delay`` seconds."""
+        said = {"code": error.code, "status": error.facts.get("status")}
+        event = self._stamp(LmRetry, model, request_event_id=event_id, attempt=attempt, delay=delay, **said)
+        self._outbox.emit(event)
+        self._execute("retry", model, {"attempt": attempt, "delay": delay}, said)
+
+    def first_chunk(self, event_id: str, model: str | None, seconds: float) -> None:
+        """The first chunk of a stream came, ``seconds`` after the request began."""
+        self._outbox.emit(self._stamp(LmFirstChunk, model, request_event_id=event_id, seconds=seconds))
+        self._execute("chunk", model, self._timed(time_to_first_token=seconds), {})
+
+    def succeeded(
+        self,
+        event_id: str,
+        model: str | None,
+        response: LMResponse,
+        duration: float,
+        *,
+        accounts: tuple[str, ...] = (),
+        stream: bool = False,
+    ) -> None:
+        """It was answered, after ``duration`` seconds. What nobody counted is not measured.
+
+        Args:
+            event_id: of its ``lm_request``.
+            model: which model was asked.
+            response: the answer, its cost included.
+            duration: from the beginning, retries included.
+            accounts: the budgets that paid for it.
+            stream: it came in chunks; taken as said if the answer tells when its first chunk came.
+        """
+        attempts, paid = len(response.attempts), self._paid(response.usage, response.cost)
+        event = self._stamp(
             LmResponse,
-            provider=self._provider,
-            model=response.model,
+            response.model,
             request_event_id=event_id,
-            usage_source=usage.source,
+            usage_source=response.usage.source,
             duration=duration,
+            time_to_first_token=response.time_to_first_chunk,
             finish_reason=response.finish_reason,
+            cache_hit=response.cache_hit,
             attempts=attempts,
-            **counts,
+            stream=stream or response.time_to_first_chunk is not None,
+            accounts=accounts,
+            request_id=response.request_id,
+            **paid,
         )
-        self._emit(event)
-        known = {name: count for name, count in counts.items() if count is not None}
+        self._outbox.emit(*self._attempted(event_id, model, response.attempts), event)
         facts = {"finish_reason": response.finish_reason, "response_model": response.model}
-        self._execute("stop", model, {"duration": duration, "attempts": attempts, **known}, facts)
+        measured = self._timed(duration=duration) | {"attempts": attempts} | paid
+        self._execute("stop", model, measured, facts | {"cache_hit": response.cache_hit})
+        self._waited(model, response.attempts)
 
     def failed(
-        self, event_id: str, model: str | None, code: str, error: Error | None, attempts: int, duration: float
+        self,
+        event_id: str,
+        model: str | None,
+        code: str,
+        error: Error | None,
+        attempts: int | tuple[Attempt, ...],
+        duration: float,
+        *,
+        usage: Usage = UNKNOWN_USAGE,
+        cost: Decimal | None = None,
+        accounts: tuple[str, ...] = (),
+        stream: bool = False,
+        partial: bool = False,
     ) -> None:
-        """It failed for good after ``duration`` seconds, or was cancelled (no error)."""
+        """It failed for good after ``duration`` seconds, or was cancelled (no error).
+
+        Args:
+            event_id: of its ``lm_request``.
+            model: which model was asked.
+            code: of the error, or ``cancelled``.
+            error: what it failed with; told are its facts ``status``, ``retry_after``, ``request_id``, ``ai_context``.
+            attempts: its tries, or how many they were.
+            duration: from the beginning, retries included.
+            usage: what was used all the same.
+            cost: of that, in US dollars.
+            accounts: the budgets that paid for that; none if nothing was sent.
+            stream: it was to come in chunks.
+            partial: some of the answer had been delivered.
+        """
         facts = {} if error is None else error.facts
-        event = stamp(
-            self._actor,
+        tries = _tries(attempts, facts)
+        count, paid = attempts if isinstance(attempts, int) else len(attempts), self._paid(usage, cost)
+        event = self._stamp(
             LmError,
-            provider=self._provider,
-            model=model,
+            model,
             request_event_id=event_id,
             code=code,
             message="the caller gave up" if error is None else str(error),
             status=facts.get("status"),
             retry_after=facts.get("retry_after"),
-            attempts=attempts,
+            request_id=facts.get("request_id"),
+            attempts=count,
             duration=duration,
+            usage_source=usage.source,
+            accounts=accounts,
+            stream=stream,
+            partial=partial,
+            **paid,
+            **_context(facts),
         )
-        self._emit(event)
+        self._outbox.emit(*self._attempted(event_id, model, tries), event)
         said = {"code": code, "status": facts.get("status"), "kind": "exit" if error is None else "error"}
-        self._execute("exception", model, {"duration": duration, "attempts": attempts}, said)
+        self._execute("exception", model, self._timed(duration=duration) | {"attempts": count} | paid, said)
+        self._waited(model, tries)
 
-    def _emit(self, event: Event) -> Event:
-        self._outbox.emit(event)
-        return event
+    def _attempted(self, event_id: str, model: str | None, attempts: tuple[Attempt, ...]) -> tuple[LmAttempt, ...]:
+        if not self._monitoring.detailed_event_logging:
+            return ()
+        return tuple(
+            self._stamp(
+                LmAttempt,
+                model,
+                request_event_id=event_id,
+                number=each.number,
+                seconds=each.seconds,
+                waited=each.waited,
+                status=each.status,
+                code=each.error_code,
+                request_id=each.request_id,
+            )
+            for each in attempts
+        )
+
+    def _waited(self, model: str | None, attempts: tuple[Attempt, ...]) -> None:
+        # Before the first attempt there is no pause: its wait is the wait for room.
+        if attempts:
+            self._execute("admitted", model, self._timed(waited=attempts[0].waited), {})
+
+    def _paid(self, usage: Usage, cost: Decimal | None) -> dict[str, Any]:
+        """Tokens and cost, as far as they are known."""
+        paid: dict[str, Any] = {name: getattr(usage, name) for name in _COUNTS}
+        paid["cost"] = cost if self._monitoring.cost_tracking_enabled else None
+        return {name: value for name, value in paid.items() if value is not None}
+
+    def _timed(self, **seconds: float) -> dict[str, Any]:
+        return dict(seconds) if self._monitoring.performance_logging else {}
+
+    def _stamp(self, cls: type[E], model: str | None, **fields: Any) -> E:
+        return stamp(self._actor, cls, provider=self._provider, model=model, **fields)
 
     def _execute(self, what: str, model: str | None, measured: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
         metadata = {"provider": self._provider, "model": model, **facts}
         self._actor.system.telemetry.execute(("dspex", "lm", what), measured, metadata)
+
+
+def _tries(attempts: int | tuple[Attempt, ...], facts: Mapping[str, Any]) -> tuple[Attempt, ...]:
+    if not isinstance(attempts, int):
+        return attempts
+    found: tuple[Attempt, ...] = facts.get("attempts", ())
+    return found
+
+
+def _context(facts: Mapping[str, Any]) -> dict[str, Any]:
+    context = facts.get("ai_context")
+    return {name: getattr(context, name) for name in _CONTEXT} if isinstance(context, AIContext) else {}
 
 
 def _captured(message: Message) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from typing import Any, Final, Literal, Self, TypeAlias
 
+from thespian.actors import ActorAddress
+
 from ..runtime.errors import ConfigError, did_you_mean
 from .lm import LMRequest, Message
 
@@ -123,6 +125,31 @@ class Predict:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", PredictOptions.of(self.options))
+
+
+@dataclass(frozen=True, slots=True)
+class PredictStream(Predict):
+    """As :class:`Predict`, in pieces; answers a :class:`PredictionOpened` once the model's first piece is there.
+
+    The options' time-out is that of the beginning; afterwards the provider's limits of a stream hold. The prediction
+    ends when its last consumer leaves.
+
+    Args:
+        max_demand: pieces of the answer that are asked of the provider's stream at once.
+    """
+
+    max_demand: int = 64
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionOpened:
+    """A prediction that may be subscribed to.
+
+    Attributes:
+        address: the producer of its :class:`~.field_chunks.FieldChunk` and one ``PredictionEnd``.
+    """
+
+    address: ActorAddress
 
 
 class Keep(Enum):

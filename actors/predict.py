@@ -8,32 +8,56 @@ an answer that does not fit are replies; only a defect ends the actor.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
-from typing import Any, Final
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
 
+from thespian.actors import ActorAddress
+
+from ..runtime.child_spec import ChildSpec, StartChild
+from ..runtime.context import Context
 from ..runtime.errors import (
+    ActorDied,
     CallError,
     CallTimeout,
     ConfigError,
     Error,
     LMInvalidRequest,
     Overloaded,
-    ParseError,
     SignatureError,
 )
-from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
+from ..runtime.gen_server import Fail, GenServer, NoReply, call, cast, info
+from ..runtime.messages import Down
+from ..runtime.outcomes import Started
+from ..runtime.reasons import describe
 from .config_messages import START_PATIENCE, ConfigChanged, GetModuleSettings, SubscribeSettings
 from .event_outbox import EventOutbox
 from .events import ModuleExecution, stamp
+from .execution import Execution
 from .lm import LMResponse
-from .module_messages import Health, Keep, ModuleInfo, ModuleStatus, Predict, PredictOptions, UpdateModule
+from .module_messages import (
+    Health,
+    Keep,
+    ModuleInfo,
+    ModuleStatus,
+    Predict,
+    PredictionOpened,
+    PredictOptions,
+    PredictStream,
+    UpdateModule,
+)
 from .module_plan import ModulePlan
-from .prediction import Prediction, PredictionInfo
-from .provider_messages import Complete
+from .outputs import how, read_outputs
+from .predict_stream import PredictionClosed, PredictionStream
+from .prediction import Prediction
+from .provider_messages import Ask, Complete, OpenStream, StreamOpened
 from .registry import announce
 from .settings_types import is_table
 from .signature import Signature
-from .signature_values import KEPT, check_inputs, shorten
+from .signature_values import check_inputs
+
+A = TypeVar("A", bound=Ask)
 
 KIND: Final = "predict"
 CONFIG: Final = "core/config"
@@ -92,6 +116,7 @@ class PredictModule(GenServer):
             own = await self.call(CONFIG, GetModuleSettings(self._id), timeout=START_PATIENCE)
             plan = ModulePlan.configured(own)
         self._refusal: Error | None = None
+        self._streams: dict[ActorAddress | None, tuple[int, Execution]] = {}
         self._plan = plan
         self._slots = asyncio.Semaphore(plan.max_concurrency)
         self._announce()
@@ -124,6 +149,13 @@ class PredictModule(GenServer):
         if self._refusal is not None:
             return Fail(type(self._refusal)(self._refusal.message, **self._refusal.facts))
         return self.serve(self._serve(msg))
+
+    @call
+    def predict_stream(self, msg: PredictStream) -> NoReply | Fail:
+        """Serve the beginning of a streamed prediction; it goes on as an actor of its own beside this one."""
+        if self._refusal is not None:
+            return Fail(type(self._refusal)(self._refusal.message, **self._refusal.facts))
+        return self.serve(self._serve_stream(msg))
 
     @call
     def module_info(self, msg: ModuleInfo) -> ModuleStatus:
@@ -167,7 +199,29 @@ class PredictModule(GenServer):
     # -- predictions -----------------------------------------------------------------------------
 
     async def _serve(self, msg: Predict) -> Prediction:
-        # Counted here and not in the handler: a task that is cancelled before it begins never gets to its finally.
+        execution = self._begin(msg)
+        with self._to_its_end(execution):
+            prediction = await self._predict(execution)
+        self._end(execution, None)
+        return prediction
+
+    async def _serve_stream(self, msg: PredictStream) -> PredictionOpened:
+        execution = self._begin(msg)
+        with self._to_its_end(execution):
+            return await self._open(execution, msg.max_demand)
+
+    @contextmanager
+    def _to_its_end(self, execution: Execution) -> Generator[None, None, None]:
+        """Have the execution counted out if the work on it fails."""
+        try:
+            yield
+        except BaseException as error:  # fault boundary: nothing is handled here, the end is only written down
+            self._end(execution, error)
+            raise
+
+    def _begin(self, msg: Predict) -> Execution:
+        """Count an execution in, and give it a span of its own: the provider's events become its children."""
+        # Counted here and not in the handler: a task that is cancelled before it begins never gets to its end.
         tally, plan = self._tally, self._plan
         if tally.open >= plan.max_concurrency + plan.max_queue:
             label = self.name or KIND
@@ -177,48 +231,57 @@ class PredictModule(GenServer):
                 limit=plan.max_queue,
             )
         tally.open += 1
-        try:
-            return await self._recorded(msg, plan)
-        finally:
-            tally.open -= 1
-
-    async def _recorded(self, msg: Predict, plan: ModulePlan) -> Prediction:
-        """One execution, told of in an event, in telemetry and in the counters whatever its end."""
-        # A span of its own: the provider's events become its children.
         self.set_context(self.context.child(self.ids))
-        began = self.clock.monotonic()
         options = PredictOptions.of(msg.options).over(plan.options)
         facts = {"module": self._id, "module_type": KIND, "provider": plan.provider, "model": options.model}
-        with self.system.telemetry.span(("dspex", "module"), facts) as span:
-            try:
-                prediction = await self._predict(msg, plan, options, began)
-            except BaseException as error:  # fault boundary: nothing is handled here, the end is only written down
-                code = _code(error)
-                span.add(metadata={"code": code, "success": False})
-                self._record(plan, msg, began, code)
-                raise
-            span.add(metadata={"success": True})
-            self._record(plan, msg, began, None)
-            return prediction
+        span = self.system.telemetry.span(("dspex", "module"), facts).__enter__()
+        return Execution(msg, plan, options, self.clock.monotonic(), span, self.context)
 
-    async def _predict(self, msg: Predict, plan: ModulePlan, options: PredictOptions, began: float) -> Prediction:
+    def _end(self, execution: Execution, error: BaseException | None) -> None:
+        """Count it out, whatever its end was, and tell of it."""
+        tally = self._tally
+        tally.open -= 1
+        if execution.slots is not None:
+            tally.running -= 1
+            execution.slots.release()
+        code = None if error is None else _code(error)
+        execution.span.add(metadata={"success": error is None, **({} if code is None else {"code": code})})
+        execution.span.__exit__(type(error), error, None)
+        self._record(execution, code)
+
+    async def _predict(self, execution: Execution) -> Prediction:
+        ask, left = await self._ready(execution, Complete)
+        response: LMResponse = await self.call(f"provider/{execution.plan.provider}", ask, timeout=left)
+        return Prediction(
+            read_outputs(execution.plan, response),
+            how(execution.info, response, self.clock.monotonic() - execution.began),
+        )
+
+    async def _open(self, execution: Execution, max_demand: int) -> PredictionOpened:
+        ask, left = await self._ready(execution, OpenStream)
+        plan = execution.plan
+        opened: StreamOpened = await self.call(f"provider/{plan.provider}", ask, timeout=left)
+        known = replace(execution.info, provider=opened.provider)
+        arguments = (opened.address, plan, known, self.myAddress, execution.began, max_demand)
+        spec = ChildSpec(f"prediction-{self.ids.span_id()}", PredictionStream, arguments, restart="temporary")
+        started: Started = await self.call(f"streams/module/{self._id}", StartChild(spec))
+        self._streams[started.address] = (self.monitor(started.address), execution)
+        return PredictionOpened(started.address)
+
+    async def _ready(self, execution: Execution, kind: type[A]) -> tuple[A, float]:
+        """Check the inputs, write the prompt and wait for a turn; what to ask, and the seconds left for it."""
+        plan, options = execution.plan, execution.options
         assert options.timeout is not None
         deadline = self.system.now() + options.timeout
-        inputs = check_inputs(plan.signature, msg.inputs)
+        inputs = check_inputs(plan.signature, execution.msg.inputs)
         messages = plan.adapter.format(plan.signature, inputs, plan.demos)
-        request = options.request(tuple(messages))
-        slots = self._slots
-        await self._turn(slots, deadline, options.timeout)
-        try:
-            left = max(deadline - self.system.now(), 0.0)
-            response: LMResponse = await self.call(f"provider/{plan.provider}", Complete(request), timeout=left)
-        finally:
-            self._tally.running -= 1
-            slots.release()
-        return Prediction(_outputs(plan, response), self._how(plan, response, began))
+        ask = kind(options.request(tuple(messages)), accounts=(f"module/{self._id}",))
+        await self._turn(execution, deadline, options.timeout)
+        return ask, max(deadline - self.system.now(), 0.0)
 
-    async def _turn(self, slots: asyncio.Semaphore, deadline: float, timeout: float) -> None:
+    async def _turn(self, execution: Execution, deadline: float, timeout: float) -> None:
         """Wait for a slot until the deadline."""
+        slots = self._slots
         try:
             async with asyncio.timeout_at(deadline):
                 await slots.acquire()
@@ -230,26 +293,30 @@ class PredictModule(GenServer):
                 timeout=timeout,
                 state="queued",
             ) from None
+        execution.slots = slots
         self._tally.running += 1
 
-    def _how(self, plan: ModulePlan, response: LMResponse, began: float) -> PredictionInfo:
-        context = self.context
-        return PredictionInfo(
-            usage=response.usage,
-            correlation_id=context.trace_id,
-            span_id=context.span_id,
-            attempts=response.attempts,
-            provider=response.provider or plan.provider,
-            model=response.model,
-            finish_reason=response.finish_reason,
-            duration=self.clock.monotonic() - began,
-            text=response.text,
-        )
+    @cast
+    def prediction_closed(self, msg: PredictionClosed) -> None:
+        """A streamed prediction has ended, and says how."""
+        self._stream_ended(msg.stream, msg.error)
+
+    @info
+    def prediction_down(self, msg: Down) -> None:
+        """A streamed prediction has ended without a word: it was killed, or crashed."""
+        error = ActorDied(f"the streamed prediction ended: {describe(msg.reason)}", reason=msg.reason)
+        self._stream_ended(msg.address, error)
+
+    def _stream_ended(self, stream: ActorAddress | None, error: Error | None) -> None:
+        ref, execution = self._streams.pop(stream, (0, None))
+        if execution is not None:
+            self.demonitor(ref)
+            self._end(execution, error)
 
     # -- what is told of them --------------------------------------------------------------------
 
-    def _record(self, plan: ModulePlan, msg: Predict, began: float, code: str | None) -> None:
-        tally, signature = self._tally, plan.signature
+    def _record(self, execution: Execution, code: str | None) -> None:
+        tally, signature = self._tally, execution.plan.signature
         tally.executions += 1
         if code is not None:
             tally.failures += 1
@@ -260,11 +327,12 @@ class PredictModule(GenServer):
             module=self._id,
             module_type=KIND,
             signature=str(signature),
-            input_fields=_given(signature, msg.inputs),
+            input_fields=_given(signature, execution.msg.inputs),
             output_fields=signature.output_names if code is None else (),
-            duration=max(self.clock.monotonic() - began, 0.0),
+            duration=max(self.clock.monotonic() - execution.began, 0.0),
             success=code is None,
             error_code=code,
+            **_place(execution.context),
         )
         self._outbox.emit(event)
         if not tally.announcing and self.name is not None:
@@ -302,22 +370,9 @@ class PredictModule(GenServer):
         return "ready" if self._refusal is None else "misconfigured"
 
 
-def _outputs(plan: ModulePlan, response: LMResponse) -> dict[str, Any]:
-    if response.refusal is not None and not response.text.strip():
-        expected, got = ", ".join(plan.signature.output_names), shorten(repr(response.refusal))
-        raise ParseError(
-            f"expected the fields {expected}, got the model's refusal {got}",
-            expected=expected,
-            got=got,
-            text=shorten(response.refusal, KEPT),
-            finish_reason=response.finish_reason,
-        )
-    try:
-        return plan.adapter.parse(plan.signature, response.text)
-    except ParseError as error:
-        hint = "; the answer was cut off, max_tokens is too small" if response.finish_reason == "length" else ""
-        facts = {**error.facts, "finish_reason": response.finish_reason}
-        raise ParseError(f"{error.message}{hint}", **facts) from None
+def _place(context: Context) -> dict[str, str | None]:
+    """Where an event belongs that is told of in another message's turn."""
+    return {name: getattr(context, name) for name in ("trace_id", "span_id", "parent_id", "user")}
 
 
 def _given(signature: Signature, inputs: object) -> tuple[str, ...]:

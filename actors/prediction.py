@@ -24,6 +24,8 @@ class PredictionInfo:
         provider: id of the provider that answered.
         model: the model that answered, as the provider names it.
         finish_reason: ``stop``, ``length``..., or None if it was not said.
+        cache_hit: the answer came from our cache; usage and cost are zero.
+        time_to_first_chunk: seconds until a stream's first chunk, or None.
         duration: seconds from the call's arrival at the module to the answer.
         text: the model's answer as it came.
     """
@@ -36,6 +38,8 @@ class PredictionInfo:
     provider: str | None = None
     model: str | None = None
     finish_reason: str | None = None
+    cache_hit: bool = False
+    time_to_first_chunk: float | None = None
     duration: float | None = None
     text: str = ""
 

@@ -8,70 +8,44 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Final, TypeAlias
 
-from ..runtime.errors import ActorDied, ConfigError, Error, LMError, LMTimeout, did_you_mean
-from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
-from ..runtime.messages import Reply
+from thespian.actors import ActorAddress
+
+from ..runtime.child_spec import ChildSpec, StartChild
+from ..runtime.errors import ActorDied, ConfigError, Error, did_you_mean
+from ..runtime.gen_server import Fail, GenServer, NoReply, call, cast, info
+from ..runtime.messages import Down, Reply
+from ..runtime.outcomes import Started
 from . import credentials
+from .cached_answer import cached
 from .config_messages import START_PATIENCE, ConfigChanged, GetSettings, SubscribeSettings
-from .credentials import Credentials
 from .leased_transport import LeasedTransport
-from .lm import Attempt, LMRequest, LMResponse
-from .lm_failures import FAILURES, error_from_response
-from .lm_reports import LmReports
-from .provider_messages import Complete, ProviderStatus, ProviderStatusReport
+from .lm import LMResponse
+from .lm_session import Session
+from .lm_setup import House, Setup
+from .lm_stream import Connect, Leave, LMStream, StreamClosed
+from .prices import load_price_list
+from .provider_messages import Complete, OpenStream, ProviderStatus, ProviderStatusReport, StreamOpened
 from .provider_tally import Health, Tally
 from .registry import announce
-from .settings import ProviderSettings, Settings
-from .transport import HttpResponse, Transport
-from .wire_format import WireFormat
+from .settings import Settings
+from .settings_providers import ProviderSettings
+from .transport import Transport
 from .wire_formats import wire_format
 
 TransportFactory: TypeAlias = Callable[[ProviderSettings], Transport]
 
 _CONFIG: Final = "core/config"
+_FOLLOWED: Final = (("events", "capture_prompts"), ("ai", "monitoring"), ("ai", "caching", "enabled"))
 _ANNOUNCE_EVERY: Final = 0.25
-# What is left for the answer to reach a caller whose own deadline is near: it then hears what happened.
-_MARGIN: Final = 0.02
 
 
 @dataclass(frozen=True, slots=True)
 class _AnnounceDue:
     """To itself: tell the registry how things are."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Setup:
-    """What belongs together: a request ends with the settings and the connections it began with."""
-
-    settings: ProviderSettings
-    format: WireFormat
-    lease: LeasedTransport
-
-
-@dataclass(slots=True)
-class _Ticket:
-    """One request on its way: what it, its events and its telemetry need.
-
-    Attributes:
-        request: what is asked.
-        setup: with what.
-        model: the model, the provider's default if the request names none.
-        deadline: the caller's, on the loop's clock, or None.
-        began: on the monotonic clock.
-        event_id: of its ``lm_request`` event.
-        attempts: its tries so far.
-    """
-
-    request: LMRequest
-    setup: _Setup
-    model: str | None
-    deadline: float | None
-    began: float
-    event_id: str
-    attempts: list[Attempt] = field(default_factory=list[Attempt])
 
 
 class ProviderActor(GenServer):
@@ -99,17 +73,17 @@ class ProviderActor(GenServer):
         self._provider = provider
         self._new_transport = transport
         self._tally = Tally()
-        self._reports = LmReports(self, provider)
+        self._streams: dict[ActorAddress, int] = {}
         self._started = self.clock.monotonic()
         self._announcing = False
         self._refusal: ConfigError | None = None
-        self._setup: _Setup | None = None
+        self._setup: Setup | None = None
+        self._house = House(capture_prompts=capture_prompts)
         if settings is None:
-            for path in (("ai", "providers", provider), ("events", "capture_prompts")):
+            for path in (("ai", "providers", provider), *_FOLLOWED):
                 await self.call(_CONFIG, SubscribeSettings(self.myAddress, path), timeout=START_PATIENCE)
             whole: Settings = await self.call(_CONFIG, GetSettings(), timeout=START_PATIENCE)
-            settings, capture_prompts = _own_settings(whole, provider), whole.events.capture_prompts
-        self._capture_prompts = capture_prompts
+            settings, self._house = _own_settings(whole, provider), _house(whole)
         await self._adopt(settings)
 
     # -- what it is asked ------------------------------------------------------------------------
@@ -117,9 +91,16 @@ class ProviderActor(GenServer):
     @call
     def complete(self, msg: Complete) -> NoReply | Fail:
         """Serve a request in a task of its own."""
-        if self._refusal is not None:
-            return Fail(ConfigError(self._refusal.message, **self._refusal.facts))
-        return self.serve(self._complete(msg.request, self.caller.deadline))
+        return self._refused() or self.serve(self._complete(msg, self.caller.deadline))
+
+    @call
+    def open_stream(self, msg: OpenStream) -> NoReply | Fail:
+        """Start a stream and open it; it is an actor of its own beside this one."""
+        return self._refused() or self.serve(self._open_stream(msg, self.caller.deadline))
+
+    def _refused(self) -> Fail | None:
+        refusal = self._refusal
+        return None if refusal is None else Fail(ConfigError(refusal.message, **refusal.facts))
 
     @call
     def status(self, msg: ProviderStatus) -> ProviderStatusReport:
@@ -150,7 +131,7 @@ class ProviderActor(GenServer):
         if msg.error is not None:
             raise msg.error
         whole: Settings = msg.value
-        self._capture_prompts = whole.events.capture_prompts
+        self._house = _house(whole)
         try:
             await self._adopt(_own_settings(whole, self._provider))
         except ConfigError as error:
@@ -166,7 +147,8 @@ class ProviderActor(GenServer):
             lease = self.own(LeasedTransport(await self._open(settings), self.disown))
         if old is not None and old.settings != settings:
             self._tally.health = "ready"
-        self._setup, self._refusal = _Setup(settings, wire, lease), None
+        self._setup = Setup(self._provider, settings, wire, lease, self._house)
+        self._refusal = None
         if old is not None and old.lease is not lease:
             await old.lease.retire()
         self._announce()
@@ -174,8 +156,8 @@ class ProviderActor(GenServer):
     async def _open(self, settings: ProviderSettings) -> Transport:
         if self._new_transport is not None:
             return self._new_transport(settings)
-        # The HTTP library and the certificates take their time to load: not on the loop.
-        return await self.run_blocking(http_transport, settings)
+        # The HTTP library, the certificates and the prices take their time to load: not on the loop.
+        return await self.run_blocking(_load, settings)
 
     @property
     def _health(self) -> Health:
@@ -186,86 +168,86 @@ class ProviderActor(GenServer):
         return self._present.settings
 
     @property
-    def _present(self) -> _Setup:
+    def _present(self) -> Setup:
         assert self._setup is not None
         return self._setup
 
     # -- requests --------------------------------------------------------------------------------
 
-    async def _complete(self, request: LMRequest, deadline: float | None) -> LMResponse:
+    async def _complete(self, ask: Complete, deadline: float | None) -> LMResponse:
         self.set_context(self.context.child(self.ids))
         setup = self._present
         async with setup.lease as transport:
-            model = request.model or setup.settings.default_model
-            event_id = self._reports.began(request, model, capture_prompts=self._capture_prompts)
-            ticket = _Ticket(request, setup, model, deadline, self.clock.monotonic(), event_id)
+            session = Session(self, setup, ask, deadline, stream=False)
             self._tally.begin()
             try:
-                response = await self._attempts(ticket, transport)
-            except LMError as error:
-                self._failed(ticket, error.code, error)
+                response = await cached(self, session, partial(self._ask, session, transport))
+            except Error as error:
+                self._failed(session, error)
                 raise
             except asyncio.CancelledError:
-                self._failed(ticket, "cancelled", None)
+                self._failed(session, None)
                 raise
             self._tally.succeed(response.usage)
-            self._reports.succeeded(event_id, model, response, self.clock.monotonic() - ticket.began)
             self._announce_soon()
             return response
 
-    async def _attempts(self, ticket: _Ticket, transport: Transport) -> LMResponse:
-        """All tries of one request: what protects the provider stands here, around each of them."""
-        try:
-            response = await self._attempt(ticket, transport, number=1)
-        except LMError as error:
-            error.facts.update(provider=self._provider, model=ticket.model, attempts=tuple(ticket.attempts))
-            raise
-        return replace(response, provider=self._provider, attempts=tuple(ticket.attempts))
+    async def _ask(self, session: Session, transport: Transport) -> LMResponse:
+        response = await session.run(partial(self._attempt, session, transport))
+        return session.succeeded(response)
 
-    async def _attempt(self, ticket: _Ticket, transport: Transport, number: int) -> LMResponse:
-        """One try on the wire, recorded in the ticket whatever its end."""
-        began = self.clock.monotonic()
-        status: int | None = None
-        request_id: str | None = None
-        code: str | None = "cancelled"
-        try:
-            secrets = credentials.resolve(ticket.setup.settings)
-            answer = await self._send(ticket, transport, secrets)
-            status, request_id = answer.status, answer.request_id
-            response = self._read(ticket, answer, secrets)
-            code = None
-        except LMError as error:
-            code, status = error.code, error.facts.get("status", status)
-            raise
-        finally:
-            ticket.attempts.append(Attempt(number, status, self.clock.monotonic() - began, request_id, code))
-        return response
+    async def _attempt(self, session: Session, transport: Transport) -> LMResponse:
+        """One try on the wire."""
+        setup = session.setup
+        secrets = credentials.resolve(setup.settings)
+        wire = setup.format.encode(session.ask.request, setup.settings, secrets)
+        with session.clock() as limit:
+            answer = await transport.send(wire, timeout=limit)
+        session.heard(answer)
+        session.check(answer, secrets)
+        return setup.format.decode(answer, model=session.model or "", secrets=secrets.secrets)
 
-    async def _send(self, ticket: _Ticket, transport: Transport, secrets: Credentials) -> HttpResponse:
-        setup = ticket.setup
-        wire = setup.format.encode(ticket.request, setup.settings, secrets)
-        limit, whose = setup.settings.timeout, "timeout"
-        if ticket.deadline is not None and (left := ticket.deadline - self.system.now() - _MARGIN) < limit:
-            limit, whose = max(left, 0.0), "deadline"
-        try:
-            return await transport.send(wire, timeout=limit)
-        except LMTimeout as error:
-            if error.facts.get("timeout") == limit:
-                # Whose time was up decides whether it speaks against the provider.
-                error.facts.update(failure=whose, retryable=FAILURES[whose].retryable)
-            raise
-
-    def _read(self, ticket: _Ticket, answer: HttpResponse, secrets: Credentials) -> LMResponse:
-        if not 200 <= answer.status < 300:
-            place = ticket.setup.settings.base_url
-            raise error_from_response(answer, place=place, now=self.clock.time(), secrets=secrets.secrets)
-        return ticket.setup.format.decode(answer, model=ticket.model or "", secrets=secrets.secrets)
-
-    def _failed(self, ticket: _Ticket, code: str, error: Error | None) -> None:
-        self._tally.fail(code, error)
-        duration = self.clock.monotonic() - ticket.began
-        self._reports.failed(ticket.event_id, ticket.model, code, error, len(ticket.attempts), duration)
+    def _failed(self, session: Session, error: Error | None) -> None:
+        session.failed(error)
+        self._tally.fail("cancelled" if error is None else error.code, error)
         self._announce_soon()
+
+    # -- streams ---------------------------------------------------------------------------------
+
+    async def _open_stream(self, ask: OpenStream, deadline: float | None) -> StreamOpened:
+        id = f"stream-{self.ids.span_id()}"
+        spec = ChildSpec(id, LMStream, (self._present, ask, self.myAddress), restart="temporary")
+        timeout = None if deadline is None else max(deadline - self.system.now(), 0.0)
+        started: Started = await self.call(f"streams/{self._provider}", StartChild(spec), timeout=timeout)
+        stream = started.address
+        self._tally.begin()
+        self._streams[stream] = self.monitor(stream)
+        try:
+            await self.call(stream, Connect(), timeout=timeout)
+        except BaseException:  # fault boundary: nothing is handled here, the stream is of no use
+            self.cast(stream, Leave())
+            raise
+        return StreamOpened(stream, self._provider)
+
+    @cast
+    def stream_closed(self, msg: StreamClosed) -> None:
+        """A stream has ended, and says how."""
+        ref = self._streams.pop(msg.stream, None)
+        if ref is None:
+            return
+        self.demonitor(ref)
+        if msg.code is None:
+            self._tally.succeed(msg.usage)
+        else:
+            self._tally.fail(msg.code, msg.error)
+        self._announce_soon()
+
+    @info
+    def stream_down(self, msg: Down) -> None:
+        """A stream has ended without a word: it was killed, or crashed."""
+        if msg.address is not None and self._streams.pop(msg.address, None) is not None:
+            self._tally.fail("killed", None)
+            self._announce_soon()
 
     # -- the registry ----------------------------------------------------------------------------
 
@@ -294,6 +276,11 @@ class ProviderActor(GenServer):
         announce(self, metadata)
 
 
+def _load(settings: ProviderSettings) -> Transport:
+    load_price_list()
+    return http_transport(settings)
+
+
 def http_transport(settings: ProviderSettings) -> Transport:
     """The network, as the settings want it. Blocks while the HTTP library and the certificates are loaded."""
     from .http_transport import HttpTransport  # noqa: PLC0415 - its import costs as much as all the rest
@@ -309,6 +296,11 @@ def http_transport(settings: ProviderSettings) -> Transport:
 def _connection(settings: ProviderSettings) -> tuple[object, ...]:
     """What a transport is made of; all else is read with each request."""
     return settings.base_url, settings.max_connections, settings.connect_timeout, settings.write_timeout
+
+
+def _house(settings: Settings) -> House:
+    ai = settings.ai
+    return House(ai.monitoring, settings.events.capture_prompts, ai.caching.enabled, protected=True)
 
 
 def _own_settings(settings: Settings, provider: str) -> ProviderSettings:

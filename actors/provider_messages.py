@@ -3,20 +3,67 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
+from typing import Final, Literal, TypeAlias
+
+from thespian.actors import ActorAddress
 
 from .lm import LMRequest
 from .provider_tally import Health
 
+OnLimit: TypeAlias = Literal["wait", "fail"]
+SUBSCRIBE_PATIENCE: Final = 30.0
+"""Seconds that an opened stream waits for its first consumer."""
+
 
 @dataclass(frozen=True, slots=True)
-class Complete:
+class Ask:
+    """What is asked of a provider, or of a route across several.
+
+    Attributes:
+        request: the request.
+        accounts: budgets that pay for it beside the provider's own: ``module/qa``, ``run/r1``.
+        on_limit: wait for room or fail at once; as the provider is configured if None.
+        cache: whether an answer from the cache will do, and may be kept there.
+        rollout: requests that are alike but for this have answers of their own in the cache.
+    """
+
+    request: LMRequest
+    _: KW_ONLY
+    accounts: tuple[str, ...] = ()
+    on_limit: OnLimit | None = None
+    cache: bool = True
+    rollout: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Complete(Ask):
     """Sends one request and answers an :class:`~.lm.LMResponse`.
 
     Fails with an ``LMError``. Give up on the call and the request ends, connection included.
     """
 
-    request: LMRequest
+
+@dataclass(frozen=True, slots=True)
+class OpenStream(Ask):
+    """Begins a stream and answers a :class:`StreamOpened` once its first chunk is there.
+
+    Fails with an ``LMError``; until the first chunk, attempts are made as for a whole answer. The stream ends when its
+    last consumer leaves, or if none comes within ``SUBSCRIBE_PATIENCE`` seconds.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOpened:
+    """A stream that may be subscribed to.
+
+    Attributes:
+        address: the producer of its :class:`~.lm_chunks.LMChunk` and one :class:`~.lm_chunks.LMStreamEnd`.
+        provider: id of the provider that answers.
+    """
+
+    address: ActorAddress
+    provider: str
 
 
 @dataclass(frozen=True, slots=True)

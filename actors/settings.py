@@ -6,20 +6,18 @@ provider and no model unless configured. A key marked ``later`` is checked and k
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
 from ..runtime.errors import SignatureError
+from .settings_providers import BASE_URLS, Budget, ProviderSettings, RouteSettings
 from .settings_types import (
     Examples,
     Flag,
     FrozenDict,
-    Headers,
     Hidden,
     Kind,
-    Limit,
     Name,
     NamedSeconds,
     Number,
@@ -29,7 +27,6 @@ from .settings_types import (
     SettingsModel,
     Table,
     Text,
-    Url,
     Whole,
     Workers,
     is_table,
@@ -38,24 +35,11 @@ from .settings_types import (
 )
 from .signature import Signature
 
-ProviderKind: TypeAlias = Literal["openai", "openai_responses", "anthropic", "gemini"]
-
-BASE_URLS: Final[Mapping[str, str]] = {
-    "openai": "https://api.openai.com/v1",
-    "openai_responses": "https://api.openai.com/v1",
-    "anthropic": "https://api.anthropic.com",
-    "gemini": "https://generativelanguage.googleapis.com",
-}
-"""Where each kind of provider lives unless configured otherwise; the keys are the kinds."""
-
 MEMORY_EVENTS: Final = 100_000
 """How many events a store in memory keeps unless configured otherwise."""
 
-_PROTECTION: Final = "later: protection"
-_STREAMS: Final = "later: streams"
 _OPTIMIZATION: Final = "later: optimization"
 _EVALUATION: Final = "later: evaluation"
-_CACHE: Final = "later: cache"
 
 
 class AppSettings(SettingsModel):
@@ -65,69 +49,14 @@ class AppSettings(SettingsModel):
     console: Flag = key(True, "Whether this user's other processes can look at it: `dspex ps`, `top`.")
 
 
-class RateLimit(SettingsModel):
-    """How much a provider lets through. Each limit is optional; 0 lets nothing through."""
-
-    window: PositiveSeconds = key(60.0, "Length of the window of `limit` and `tokens`.", effect=_PROTECTION)
-    limit: Limit = key(100, "Requests in a window; 0 refuses all, none is no limit.", effect=_PROTECTION)
-    tokens: Whole | None = key(None, "Tokens in a window, input and output.", ge=0, effect=_PROTECTION)
-    concurrency: Whole | None = key(None, "Requests in flight at once.", ge=1, effect=_PROTECTION)
-    on_limit: Literal["wait", "fail"] = key("wait", "What a request does that finds no room.", effect=_PROTECTION)
-    max_wait: Seconds | None = key(None, "Longest wait for room; none is up to the deadline.", effect=_PROTECTION)
-
-
-class ProviderSettings(SettingsModel):
-    """One language-model provider."""
-
-    kind: ProviderKind = Field(
-        description="Wire protocol; may be left out when the provider's name is a kind. Now: openai.",
-        json_schema_extra={"effect": "now"},
-    )
-    api_key: Hidden | None = key(None, 'Key, best as `{system = "VARIABLE"}`, read at each use.')
-    base_url: Url = key("", "Address of the server; by default that of the kind.")
-    default_model: Text | None = key(None, "Model for requests that name none.")
-    timeout: PositiveSeconds = key(30.0, "Deadline of a whole call, its retries included.")
-    connect_timeout: PositiveSeconds = key(5.0, "Longest wait for a connection.")
-    write_timeout: PositiveSeconds = key(30.0, "Longest wait for the server to take the next bytes.")
-    max_connections: Whole = key(100, "Connections open at once.", ge=1)
-    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = key(
-        None, "Name under which the output limit is sent; by default chosen by `base_url`."
-    )
-    headers: Headers = key(FrozenDict[str, Any](), "Extra request headers; their values are kept as secrets.")
-    organization: Text | None = key(None, "Organization to bill, where the protocol has it.")
-    project: Text | None = key(None, "Project to bill, where the protocol has it.")
-    retry_attempts: Whole = key(
-        3, "Attempts of one call in all, the first included; 0 and 1 both mean no retry.", ge=0, effect=_PROTECTION
-    )
-    retry_base_delay: Seconds = key(0.5, "Upper bound of the first pause; it doubles.", effect=_PROTECTION)
-    retry_max_delay: Seconds = key(8.0, "Upper bound of any pause of our own.", effect=_PROTECTION)
-    retry_after_max: Seconds = key(120.0, "Longest Retry-After that is waited for.", effect=_PROTECTION)
-    rate_limit: RateLimit | None = key(None, "Limits on requests and tokens; none is no limit.", effect=_PROTECTION)
-    failure_threshold: Whole = key(
-        5, "Counted failures in a row that open the breaker; 0 turns it off.", ge=0, effect=_PROTECTION
-    )
-    recovery_time: Seconds = key(30.0, "Time an open breaker waits before a probe.", effect=_PROTECTION)
-    first_chunk_timeout: PositiveSeconds = key(60.0, "Longest wait for the first chunk.", effect=_STREAMS)
-    chunk_timeout: PositiveSeconds = key(30.0, "Longest wait between two chunks.", effect=_STREAMS)
-
-    @model_validator(mode="after")
-    def _address_of_kind(self) -> Self:
-        # Not a set field: should the kind be changed later, the address follows it.
-        if "base_url" not in self.model_fields_set:
-            object.__setattr__(self, "base_url", BASE_URLS[self.kind])
-        return self
-
-
 class CachingSettings(SettingsModel):
     """The cache of model answers."""
 
-    enabled: Flag = key(True, "Whether answers are cached at all.", effect=_CACHE)
-    memory_cache_size: Whole = key(1000, "Answers kept in memory; 0 keeps none.", ge=0, effect=_CACHE)
-    disk_cache_enabled: Flag = key(False, "Whether answers are kept on disk too.", effect=_CACHE)
-    disk_cache_path: Text | None = key(
-        None, "Folder of the disk cache; by default the user's cache folder.", effect=_CACHE
-    )
-    ttl_seconds: NamedSeconds = key(3600.0, "Age at which an answer is forgotten.", effect=_CACHE)
+    enabled: Flag = key(True, "Whether answers are cached at all.")
+    memory_cache_size: Whole = key(1000, "Answers kept in memory; 0 keeps none.", ge=0)
+    disk_cache_enabled: Flag = key(False, "Whether answers are kept on disk too.")
+    disk_cache_path: Text | None = key(None, "Folder of the disk cache; by default the user's cache folder.")
+    ttl_seconds: NamedSeconds = key(3600.0, "Age at which an answer is forgotten.")
 
 
 class OptimizationSettings(SettingsModel):
@@ -144,17 +73,16 @@ class OptimizationSettings(SettingsModel):
 class MonitoringSettings(SettingsModel):
     """What is measured and noted about model calls."""
 
-    cost_tracking_enabled: Flag = key(True, "Whether cost is worked out and counted.", effect="later: cost")
-    performance_logging: Flag = key(True, "Whether durations are measured.", effect="later: observability")
-    detailed_event_logging: Flag = key(
-        False, "Whether each attempt and chunk gets an event of its own.", effect="later: observability"
-    )
+    cost_tracking_enabled: Flag = key(True, "Whether cost is worked out and counted.")
+    performance_logging: Flag = key(True, "Whether durations are measured.")
+    detailed_event_logging: Flag = key(False, "Whether each attempt gets an event of its own.")
 
 
 class AiSettings(SettingsModel):
     """Providers and what surrounds them."""
 
     providers: Table[ProviderSettings] = key(FrozenDict[str, ProviderSettings](), "The providers, by name.")
+    routes: Table[RouteSettings] = key(FrozenDict[str, RouteSettings](), "Several providers under one name, by that.")
     caching: CachingSettings = key(CachingSettings(), "The cache of model answers.")
     optimization: OptimizationSettings = key(OptimizationSettings(), "Defaults of optimization runs.")
     monitoring: MonitoringSettings = key(MonitoringSettings(), "What is measured.")
@@ -166,6 +94,13 @@ class AiSettings(SettingsModel):
         if not is_table(value):
             return value
         return {name: _with_kind(name, table) for name, table in value.items()}
+
+    @model_validator(mode="after")
+    def _one_name_for_one(self) -> Self:
+        both = sorted(set(self.providers) & set(self.routes))
+        if both:
+            refuse(f"routes whose names no provider has ({', '.join(both)})")
+        return self
 
 
 def _with_kind(name: str, table: object) -> object:
@@ -234,6 +169,7 @@ class ModuleSettings(SettingsModel):
     max_tokens: Whole | None = key(None, "Limit on output tokens; sent only if set.", ge=1)
     timeout: PositiveSeconds | None = key(None, "Deadline of one prediction; by default `dspex.modules.timeout`.")
     max_concurrency: Whole = key(16, "Predictions in work at once; more wait.", ge=1)
+    budget: Budget | None = key(None, "What its predictions may spend; none is no limit.")
 
 
 class EventsSettings(SettingsModel):
@@ -275,6 +211,19 @@ class TelemetrySettings(SettingsModel):
     enabled: Flag = key(True, "Whether metrics are collected.")
     retention: Seconds = key(300.0, "Age at which a series without new values is dropped.")
     max_series: Whole = key(1000, "Label combinations of one metric; more fold into one overflow series.", ge=1)
+    opentelemetry: Flag = key(False, "Whether requests become OpenTelemetry spans and metrics; needs dspex[otel].")
+    capture_content: Flag = key(False, "Whether spans hold prompts and answers.")
+
+
+class GatewaySettings(SettingsModel):
+    """An HTTP server that speaks OpenAI's protocol over our providers; needs dspex[gateway]."""
+
+    enabled: Flag = key(False, "Whether it is started.")
+    host: Text = key("127.0.0.1", "Address to listen at; by default only this machine can connect.")
+    port: Whole = key(8321, "Port to listen at; 0 takes a free one.", ge=0, le=65535)
+    token: Hidden | None = key(None, "Bearer token that clients must send; none lets everybody in.")
+    max_body: Whole = key(33_554_432, "Largest request, in bytes.", ge=1)
+    max_requests: Whole = key(1000, "Requests in work at once; more are refused.", ge=1)
 
 
 class Settings(SettingsModel):
@@ -286,6 +235,7 @@ class Settings(SettingsModel):
     modules: Table[ModuleSettings] = key(FrozenDict[str, ModuleSettings](), "Modules to start, by id.")
     events: EventsSettings = key(EventsSettings(), "The event store.")
     telemetry: TelemetrySettings = key(TelemetrySettings(), "Metrics.")
+    gateway: GatewaySettings = key(GatewaySettings(), "The HTTP gateway.")
 
     def module(self, module_id: str) -> ModuleSettings:
         """Return one module's settings with the defaults of ``dspex.modules`` filled in.

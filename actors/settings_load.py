@@ -76,11 +76,13 @@ def load_settings(
     return _settle([*layers, *arguments])
 
 
-def check_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None = None) -> tuple[Problem, ...]:
+def check_config(
+    path: str | os.PathLike[str] | None = None, environ: Mapping[str, str] | None = None
+) -> tuple[Problem, ...]:
     """Say everything that is wrong with a configuration file, and what will be missing when it runs.
 
     Args:
-        path: the TOML file.
+        path: the TOML file; by default as of :func:`load_settings`.
         environ: the environment that the application will have; the process's by default.
 
     Returns:
@@ -92,7 +94,7 @@ def check_config(path: str | os.PathLike[str], environ: Mapping[str, str] | None
     except ConfigError as error:
         facts = error.facts
         return facts.get("problems") or (
-            Problem(facts.get("path", ""), facts["expected"], facts["got"], facts.get("source", os.fspath(path))),
+            Problem(facts.get("path", ""), facts["expected"], facts["got"], facts.get("source", str(path))),
         )
     return tuple(_warnings(settings, variables))
 
@@ -215,8 +217,9 @@ def _warnings(settings: Settings, variables: Mapping[str, str]) -> Iterator[Prob
             expected = f"environment variable {key.system} to be set"
             yield Problem(f"ai.providers.{name}.api_key", expected, "nothing", severity="warning")
     for name, module in settings.modules.items():
-        if module.provider not in settings.ai.providers:
-            known = ", ".join(settings.ai.providers) or "none"
+        providers = (*settings.ai.providers, *settings.ai.routes)
+        if module.provider not in providers:
+            known = ", ".join(providers) or "none"
             expected = f"one of the configured providers ({known})"
             yield Problem(f"modules.{name}.provider", expected, repr(module.provider), severity="warning")
     for path, effect in _without_effect(settings, ()):

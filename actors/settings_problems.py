@@ -15,7 +15,8 @@ from pydantic_core import ErrorDetails
 
 from ..runtime.errors import ConfigError, did_you_mean
 from .config_paths import Path, dotted
-from .settings import BASE_URLS, Settings
+from .settings import Settings
+from .settings_providers import BASE_URLS
 from .settings_schema import names_in, node_at
 from .settings_types import Kind
 

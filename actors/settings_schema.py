@@ -19,6 +19,7 @@ ANY: Final = "*"
 
 LIVE: Final[tuple[tuple[str, ...], ...]] = (
     ("ai", "providers", ANY),
+    ("ai", "routes", ANY),
     ("ai", "caching", "enabled"),
     ("ai", "caching", "memory_cache_size"),
     ("ai", "caching", "ttl_seconds"),

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal, InvalidOperation
 from typing import Annotated, Any, Final, Literal, LiteralString, NoReturn, TypeAlias, TypeGuard, TypeVar
 from urllib.parse import urlsplit
 
@@ -201,6 +202,18 @@ def header_name(value: str) -> str:
     return value
 
 
+def money(value: object) -> Decimal:
+    """Read an amount of money: a number or a text such as ``"0.15"``; exact, never rounded by binary fractions."""
+    if isinstance(value, int | float | str | Decimal) and not isinstance(value, bool):
+        try:
+            answer = Decimal(str(value))
+        except InvalidOperation:
+            refuse("an amount of US dollars")
+        if answer.is_finite():
+            return answer
+    refuse("an amount of US dollars")
+
+
 def _workers(value: object) -> int | Literal["auto"]:
     if value == "auto":
         return "auto"
@@ -214,7 +227,8 @@ def _none(value: object) -> object:
     return None if value == "none" else value
 
 
-def _as_tuple(value: object) -> object:
+def as_tuple(value: object) -> object:
+    """A list, as TOML gives it, as a tuple; anything else as it is."""
     return tuple(value) if isinstance(value, list) else value  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
@@ -264,6 +278,6 @@ Headers: TypeAlias = Annotated[
 ]
 Examples: TypeAlias = Annotated[
     tuple[Annotated[Mapping[str, Any], AfterValidator(frozen_table)], ...],
-    BeforeValidator(_as_tuple),
+    BeforeValidator(as_tuple),
     Kind("list of tables"),
 ]

@@ -84,6 +84,16 @@ def _is_failure(metadata: Metadata) -> bool:
     return _status(metadata) == "error"
 
 
+def _is_cache_hit(metadata: Metadata) -> bool:
+    return metadata.get("cache_hit") is True
+
+
+def _account(metadata: Metadata) -> object:
+    """The account that had no room; runs are many, so theirs count together."""
+    account = metadata.get("account")
+    return "run" if isinstance(account, str) and account.startswith("run/") else account
+
+
 def _counter(name: str, help: str, unit: str = "") -> Metric:
     return Metric(name, "counter", help, unit, keep=True)
 
@@ -103,9 +113,29 @@ LM_TOKENS: Final = _counter(
 LM_CACHED: Final = _counter(
     "dspex_lm_cached_input_tokens_total", "Input tokens that providers took from their cache.", "tokens"
 )
+LM_CACHE_WRITES: Final = _counter(
+    "dspex_lm_cache_write_tokens_total", "Input tokens that providers wrote into their cache.", "tokens"
+)
+LM_REASONING: Final = _counter(
+    "dspex_lm_reasoning_tokens_total", "Output tokens that models spent on thoughts.", "tokens"
+)
 LM_COST: Final = _counter("dspex_lm_cost_usd_total", "What requests with a known price cost.", "usd")
 LM_SECONDS: Final = _timing(
     "dspex_lm_request_seconds", "How long requests to models took, failed ones included.", LM_BUCKETS
+)
+LM_RETRIES: Final = _counter(
+    "dspex_lm_retries_total", "Attempts that failed and were followed by another, by the error's code."
+)
+LM_FIRST_TOKEN: Final = _timing(
+    "dspex_lm_time_to_first_token_seconds", "How long the first chunks of streams took.", LM_BUCKETS
+)
+LM_QUEUE_WAIT: Final = _timing(
+    "dspex_lm_queue_wait_seconds", "How long requests to models waited for room before their first attempt.", LM_BUCKETS
+)
+LM_CACHE_HITS: Final = _counter("dspex_lm_cache_hits_total", "Requests that our own cache answered.")
+BUDGET_REFUSALS: Final = _counter(
+    "dspex_budget_refusals_total",
+    "Requests refused for want of budget, by account and by what there was too little of.",
 )
 MODULE_EXECUTIONS: Final = _counter(
     "dspex_module_executions_total", "Executions of modules that ended, by how they ended."
@@ -139,6 +169,8 @@ def _lm(word: str, status: Source) -> Iterable[Rule]:
     yield Rule(event, LM_SECONDS, "duration", _BY_MODEL)
     yield Rule(event, LM_ATTEMPTS, "attempts", _BY_MODEL)
     yield Rule(event, LM_CACHED, "cached_tokens", _BY_MODEL)
+    yield Rule(event, LM_CACHE_WRITES, "cache_write_tokens", _BY_MODEL)
+    yield Rule(event, LM_REASONING, "reasoning_tokens", _BY_MODEL)
     yield Rule(event, LM_COST, "cost", _BY_MODEL)
     # An interrupted answer has been paid for too, so failures carry usage where it is known.
     for kind in ("input", "output"):
@@ -156,6 +188,11 @@ RULES: Final[tuple[Rule, ...]] = (
     *_lm("stop", _constant("success")),
     *_lm("exception", _status),
     Rule(("dspex", "lm", "exception"), LM_ERRORS, None, (("code", _code), *_BY_MODEL), _is_failure),
+    Rule(("dspex", "lm", "stop"), LM_CACHE_HITS, None, _BY_MODEL, _is_cache_hit),
+    Rule(("dspex", "lm", "retry"), LM_RETRIES, None, (("code", _code), *_BY_MODEL)),
+    Rule(("dspex", "lm", "chunk"), LM_FIRST_TOKEN, "time_to_first_token", _BY_MODEL),
+    Rule(("dspex", "lm", "admitted"), LM_QUEUE_WAIT, "waited", _BY_MODEL),
+    Rule(("dspex", "budget", "refused"), BUDGET_REFUSALS, "count", (("account", _account), ("part", "part"))),
     *_module("stop", _constant("success")),
     *_module("exception", _status),
     Rule(("dspex", "module", "exception"), MODULE_ERRORS, None, (("code", _code), *_BY_MODULE), _is_failure),
@@ -180,6 +217,8 @@ ENGINE_TOTALS: Final[Mapping[str, Metric]] = {
         "overloaded": "Messages refused because a mailbox was full.",
         "late_replies": "Answers that came after the caller had given up.",
         "slow_handlers": "Times a handler held the loop longer than allowed.",
+        "stuck_handlers": "Handlers that took longer than allowed, their waiting included.",
+        "deadlocks": "Times that handlers waited for each other in a circle.",
         "spawned": "Actors started.",
         "ended": "Actors that ended.",
         "crashed": "Actors that an exception ended.",

@@ -1,4 +1,4 @@
-"""The port to the network: one HTTP request, one whole answer, or a typed error.
+"""The port to the network: one HTTP request; one whole answer, or its bytes as they are asked for; or a typed error.
 
 No library's types pass here, so the HTTP library behind it can be exchanged.
 """
@@ -40,6 +40,27 @@ class HttpResponse:
         return found[:200] if found else None
 
 
+class HttpStream(Protocol):
+    """An answer whose body is read piece by piece. Nothing is read ahead but what the connection itself buffers."""
+
+    @property
+    def head(self) -> HttpResponse:
+        """Status and headers; its body is empty."""
+        ...
+
+    async def read(self) -> bytes:
+        """The next bytes of the body as they come; empty at its end. Sets no time limit of its own.
+
+        Raises:
+            LMProtocolError: the connection broke, or the body is not what its headers promise.
+        """
+        ...
+
+    async def aclose(self) -> None:
+        """Close the connection (or give it back, after the end of the body). May be called again."""
+        ...
+
+
 class Transport(Protocol):
     """Sends requests. Used from one event loop."""
 
@@ -56,6 +77,20 @@ class Transport(Protocol):
             LMConnectionError: no connection, or it broke before an answer began.
             LMTimeout: ``timeout`` passed.
             LMProtocolError: the answer is not HTTP, was cut off, or is too large.
+        """
+        ...
+
+    async def open(self, request: HttpRequest, *, timeout: float) -> HttpStream:
+        """Send ``request`` and wait for the head of the answer, whatever its status.
+
+        Args:
+            request: what to send.
+            timeout: seconds from waiting for a free connection to the head of the answer.
+
+        Raises:
+            LMConnectionError: no connection, or it broke before an answer began.
+            LMTimeout: ``timeout`` passed.
+            LMProtocolError: the answer is not HTTP.
         """
         ...
 

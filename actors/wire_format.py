@@ -1,4 +1,4 @@
-"""The port to a provider's protocol: how a request is written and an answer is read. Pure, no network.
+"""The port to a provider's protocol: how a request is written, an answer and a stream are read. Pure, no network.
 
 Implementations stand in ``wire_formats/``, which also finds one by the provider's kind.
 """
@@ -9,23 +9,28 @@ from typing import Protocol
 
 from .credentials import Credentials
 from .lm import LMRequest, LMResponse
-from .settings import ProviderSettings
+from .settings_providers import ProviderSettings
+from .stream_collector import Collector
 from .transport import HttpRequest, HttpResponse
 
 
 class WireFormat(Protocol):
-    """One provider protocol."""
+    """One provider protocol. Reasons to finish and tools are in OpenAI's words on our side of it."""
 
-    def encode(self, request: LMRequest, settings: ProviderSettings, credentials: Credentials) -> HttpRequest:
+    def encode(
+        self, request: LMRequest, settings: ProviderSettings, credentials: Credentials, *, stream: bool = False
+    ) -> HttpRequest:
         """Write the HTTP request.
 
         Args:
             request: what to ask; only what it sets is sent.
-            settings: where, and the provider's defaults.
+            settings: where, and the provider's defaults and capabilities.
             credentials: the secrets, in clear.
+            stream: ask for the answer in pieces, with usage at its end where the protocol has that.
 
         Raises:
-            LMInvalidRequest: neither the request nor the settings name a model.
+            LMInvalidRequest: neither the request nor the settings name a model, or the request asks for what this
+                protocol or provider cannot do.
         """
         ...
 
@@ -40,5 +45,20 @@ class WireFormat(Protocol):
         Raises:
             LMProtocolError: it is not what the protocol promises.
             LMError: the answer is an error after all.
+        """
+        ...
+
+    def read_event(self, event: str, data: str, into: Collector, *, secrets: tuple[str, ...] = ()) -> None:
+        """Read one server-sent event of a streamed answer.
+
+        Args:
+            event: the event's name; ``message`` if it has none. Unknown names are ignored.
+            data: its data, lines joined.
+            into: what the answer is put together in.
+            secrets: what must not show in an error, in clear.
+
+        Raises:
+            LMProtocolError: the data is not what the protocol promises.
+            LMError: the event tells of an error.
         """
         ...

@@ -13,7 +13,7 @@ from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.engine import Engine
 from dspex.runtime.gen_server import GenServer, call, cast
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.supervisors.messages import StartChild
+from dspex.runtime.child_spec import StartChild
 from dspex.supervisors.supervisor import Supervisor
 
 from .harness import Benchmark

@@ -18,7 +18,8 @@ from dspex.runtime.gen_server import GenServer
 from dspex.runtime.outcomes import Started
 from dspex.runtime.reasons import KILL
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.supervisors.messages import ChildInfo, StartChild, TerminateChild, WhichChild
+from dspex.supervisors.messages import ChildInfo, TerminateChild, WhichChild
+from dspex.runtime.child_spec import StartChild
 from dspex.supervisors.supervisor import Supervisor
 
 from .harness import Benchmark

@@ -39,12 +39,14 @@ if TYPE_CHECKING:
     )
     from .runtime.messages import Down, ExitSignal, Reply, TaskDone, TaskFailed
     from .runtime.registry import Registry
+    from .runtime.restart_context import RestartContext
     from .runtime.scope import current_context
     from .runtime.system_base import LocalSystemBase
     from .supervisors.app.awaitable import AsyncApp
     from .supervisors.app.blocking import App
     from .supervisors.app.start import astart, start
     from .supervisors.dynamic_supervisor import DynamicSupervisor
+    from .supervisors.partition_supervisor import PartitionSupervisor
     from .supervisors.supervisor import Supervisor
     from .supervisors.task_supervisor import TaskSupervisor
 
@@ -72,12 +74,14 @@ _HOME: Final = {
     ),
     ".runtime.messages": ("Down", "ExitSignal", "Reply", "TaskDone", "TaskFailed"),
     ".runtime.registry": ("Registry",),
+    ".runtime.restart_context": ("RestartContext",),
     ".runtime.scope": ("current_context",),
     ".runtime.system_base": ("LocalSystemBase",),
     ".supervisors.app.awaitable": ("AsyncApp",),
     ".supervisors.app.blocking": ("App",),
     ".supervisors.app.start": ("astart", "start"),
     ".supervisors.dynamic_supervisor": ("DynamicSupervisor",),
+    ".supervisors.partition_supervisor": ("PartitionSupervisor",),
     ".supervisors.supervisor": ("Supervisor",),
     ".supervisors.task_supervisor": ("TaskSupervisor",),
 }
@@ -100,9 +104,11 @@ __all__ = (
     "Info",
     "LocalSystemBase",
     "NoReply",
+    "PartitionSupervisor",
     "Prediction",
     "Registry",
     "Reply",
+    "RestartContext",
     "Signature",
     "Stop",
     "Supervisor",

@@ -27,13 +27,13 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from .actors.event_query import EventQuery
-from .actors.events import Event
+from .actors.events import Event, event_types
 from .actors.journals.sqlite import SqliteJournal
 from .actors.journals.sqlite_file import default_path
 from .actors.retention import Retention
 from .actors.settings_load import check_config as problems_of
 from .actors.settings_load import load_settings
-from .runtime.errors import ApplicationDown, Error, StoreUnavailable
+from .runtime.errors import ApplicationDown, Error, StoreUnavailable, did_you_mean
 from .runtime.names import NameEntry
 from .runtime.reasons import describe
 from .supervisors.app.blocking import App
@@ -66,7 +66,7 @@ def main() -> None:
     try:
         cli()
     except Error as error:
-        err.print(f"dspex: {error.code}: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _say(f"{error.code}: {error}", style="red")
         raise SystemExit(1) from None
 
 
@@ -87,13 +87,13 @@ def run(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, tell)
     with start(config) as app:
+        for problem in problems_of(config):
+            _say(f"{problem.severity}: {problem}")
         app.on_exit(lambda reason: told.put(None))
         _print(app.tree())
         told.get()
         if app.health().status == "stopped":
-            err.print(
-                f"dspex: the application ended: {describe(app.wait())}", style="red", markup=False, soft_wrap=True
-            )
+            _say(f"the application ended: {describe(app.wait())}", style="red")
             raise typer.Exit(1)
         app.stop(drain=drain)
 
@@ -208,6 +208,9 @@ def events(
     """Print the newest events of the application's event file; the application need not run."""
     kinds = {"types": tuple(type)} if type else {}
     found = _read_events(config, EventQuery.of(trace_id=trace, limit=limit, **kinds))
+    for kind in type or ():
+        if kind not in event_types() and not any(event.type == kind for event in found):
+            _say(f"no event of type {kind!r}{did_you_mean(kind, event_types())}")
     if as_json:
         for event in found:
             typer.echo(event.model_dump_json())
@@ -328,6 +331,10 @@ def _cells(event: Event) -> tuple[str, str, str, str, str]:
 
 def _print(text: str) -> None:
     out.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _say(text: str, style: str | None = None) -> None:
+    err.print(f"dspex: {text}", style=style, markup=False, highlight=False, soft_wrap=True)
 
 
 def _print_json(value: Any) -> None:

@@ -24,6 +24,7 @@ from .items import CAST, INFO, PARENT_EXIT
 from .messages import Down, ExitSignal, Reply, SystemMessage, TaskDone, TaskFailed
 from .outcomes import Exit, StartResult
 from .reasons import KILL, KILLED, NORMAL, Crash, Reason, describe, is_normal
+from .restart_context import RestartContext
 from .scope import Scope
 from .steps import Steps
 from .thespian_ref import ThespianRef
@@ -62,10 +63,12 @@ class Cell(ThespianRef):
         "__weakref__",
         "actor_class",
         "address",
+        "awaits",
         "batch",
         "born",
         "call",
         "children",
+        "comes_back",
         "context",
         "engine",
         "estate",
@@ -86,6 +89,7 @@ class Cell(ThespianRef):
         "rebuilds",
         "requests",
         "resources",
+        "restart_context",
         "run_task",
         "scheduled",
         "sender",
@@ -112,6 +116,7 @@ class Cell(ThespianRef):
         self.trap_exit = False
         self.supervised = False
         self.rebuilds = False
+        self.comes_back = False
         self.offloop = False
         self.guards = 0
         self.reason: Reason = None
@@ -131,6 +136,8 @@ class Cell(ThespianRef):
         self.requests: dict[RequestedCall, None] | None = None
         self.tasks: dict[asyncio.Task[Any], Callable[[asyncio.Task[Any]], None]] | None = None
         self.resources: list[Any] | None = None
+        self.restart_context: RestartContext | None = None
+        self.awaits: dict[Cell, None] | None = None
 
     # -- what people see ---------------------------------------------------------------------
 
@@ -432,7 +439,8 @@ class Cell(ThespianRef):
         for ref, watched in list((self.watching or {}).items()):
             watched.unwatch(ref)
         self._tell_others(reason, silent)
-        self.instance = self.resources = self.watching = None
+        # Its restart context too: each holds the end before it, and they would make a chain.
+        self.instance = self.resources = self.watching = self.restart_context = None
 
     def _fail_calls(self, box: deque[Any], never_started: bool) -> None:
         router = self.engine.router

@@ -32,7 +32,7 @@ LONGEST_BARE_SECONDS: Final = 3600.0
 RESTARTS: Final = get_args(Restart)
 CHILD_TYPES: Final = get_args(ChildType)
 PLACEMENTS: Final = get_args(Placement)
-_NOT_ARGUMENTS: Final = ("name", "supervised", "replaces")
+_NOT_ARGUMENTS: Final = ("name", "supervised", "replaces", "restart_context")
 """Keyword arguments of ``spawn_link`` that are the supervisor's to give: they would never reach the child."""
 
 
@@ -338,3 +338,23 @@ def _bad(key: str, otp_word: str, got: Any, expected: str = "", *, one_of: tuple
     wanted = expected or "one of " + ", ".join(map(repr, one_of))
     shown = got.__qualname__ if inspect.isclass(got) else repr(got)
     return SpecError(f"child spec, {key}: expected {wanted}, got {shown}{hint}", reason=(f"invalid_{otp_word}", got))
+
+
+@dataclass(frozen=True, slots=True)
+class StartChild:
+    """Asks a supervisor to start a child and supervise it (OTP SUP-70, DYN-02).
+
+    It stands here so that an actor may ask the supervisor beside it, without knowing more of supervisors.
+
+    Answers ``Started(address, info)``, or ``Ignored()`` if its start function said ignore.
+
+    Raises at the caller:
+        SpecError: the spec is malformed.
+        AlreadyStarted: static only; a child with this id runs (``address``).
+        SupervisorError: ``already_present`` (static): the id is known, but not running;
+            ``max_children`` (dynamic).
+        StartError: it did not start. ``reason`` is ``(reason, spec)`` from a static supervisor, the
+            bare reason from a dynamic one. Nothing is kept of it.
+    """
+
+    spec: ChildSpec | Mapping[str, Any] | type[Actor] = field(repr=False)  # as a mapping it shows its arguments

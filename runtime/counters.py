@@ -19,7 +19,9 @@ class Counters:
         overloaded: messages refused because a mailbox was full.
         poisoned: messages a plain Thespian actor failed on twice.
         slow_handlers: times a handler held the loop longer than allowed.
-        abandoned_threads: blocking handlers still running when their actor ended.
+        stuck_handlers: handlers that took longer than allowed, their waiting included.
+        deadlocks: times that handlers waited for each other in a circle.
+        abandoned_threads: threads that still ran an actor's code when the actor ended, or gave up waiting for it.
     """
 
     spawned: int = 0
@@ -31,4 +33,6 @@ class Counters:
     overloaded: int = 0
     poisoned: int = 0
     slow_handlers: int = 0
+    stuck_handlers: int = 0
+    deadlocks: int = 0
     abandoned_threads: int = 0

@@ -38,11 +38,12 @@ from .outside import Outside
 from .reasons import KILL, NOPROC, SHUTDOWN, Reason
 from .routing import Router
 from .scheduler import Scheduler
-from .scope import SCOPE, Scope
+from .scope import SCOPE, Scope, awaiting
 from .spawning import Spawner
 from .steps import Done
 from .telemetry import Telemetry
 from .timers import TimerHeap
+from .watchdog import STUCK_AFTER, Watchdog
 
 T = TypeVar("T")
 MAILBOX_LIMIT: Final = 10_000
@@ -60,14 +61,20 @@ class Engine:
         rng: the random source.
         ids: makes trace, span and event ids.
         executor: runs code that blocks; daemon threads unless given.
+        scheduler: makes the run queue, given this engine; for tests.
         mailbox_limit: messages that may wait for one actor.
         slow_handler: seconds a handler may hold the loop before it is reported.
+        stuck_handler: seconds a handler may take, waiting included, before it is reported; needs ``watch``.
+        watch: seconds between two looks for handlers that are stuck or wait for each other in a circle; None
+            (as here, not in an application): nobody looks.
         capabilities: Thespian's system capabilities.
         name: part of the engine's id and of its threads' names.
 
     Attributes:
         cells: the live actors' bookkeeping, by the number in their address.
         names: the name table; reading needs no message and works from any thread.
+        kept: pools whose members somebody else starts again; see :mod:`.succession`.
+        watchdog: finds handlers that are stuck.
         ended: done, with the reason, when the engine has stopped.
         stop_reason: why it stops or stopped; None while it runs.
 
@@ -86,8 +93,11 @@ class Engine:
         rng: random.Random | None = None,
         ids: IdSource | None = None,
         executor: Executor | None = None,
+        scheduler: Callable[[Engine], Scheduler] | None = None,
         mailbox_limit: int = MAILBOX_LIMIT,
         slow_handler: float = SLOW_HANDLER,
+        stuck_handler: float = STUCK_AFTER,
+        watch: float | None = None,
         capabilities: dict[str, Any] | None = None,
         name: str = "dspex",
     ) -> None:
@@ -97,11 +107,13 @@ class Engine:
         self.ids = ids or IdSource(self.clock, rng)
         self.mailbox_limit = mailbox_limit
         self.slow_handler = slow_handler
+        self.watchdog = Watchdog(self, watch, stuck_handler)
         self.capabilities: dict[str, Any] = {} if capabilities is None else capabilities
         self.counters = Counters()
         self.telemetry = Telemetry(self.clock)
         self.cells: dict[int, Cell] = {}
         self.global_names: dict[str, Cell] = {}
+        self.kept: succession.Kept = {}
         self.system_address = LocalAddress(self.id, 0)
         self.stop_reason: Reason = None
         self.ended: Future[Reason] = Future()
@@ -113,6 +125,7 @@ class Engine:
         self._flushing = False
         self._base_context = contextvars.Context()
         self._spawner = Spawner(self)
+        self._make_scheduler = scheduler or _scheduler
         self.outside = Outside(self)
         self.log = EngineLog(self)
         self.host = Host(self, loop, loop_factory)
@@ -130,10 +143,11 @@ class Engine:
         self.router = Router(self)
         self.cell_of = self.router.cell_of
         self.send = self.router.send
-        self.scheduler = Scheduler(loop, self.slow_handler, self.log.slow_handler)
+        self.scheduler = self._make_scheduler(self)
         self.scheduler.router = self.router
         self.schedule = self.scheduler.schedule
         self.hand_over = self.scheduler.hand_over
+        self.watchdog.start()
 
     # -- from outside ------------------------------------------------------------------------------
 
@@ -243,7 +257,12 @@ class Engine:
             cell.guards -= 1
 
         future.add_done_callback(over)
-        return await asyncio.wrap_future(future, loop=self.loop)
+        try:
+            return await asyncio.wrap_future(future, loop=self.loop)
+        except asyncio.CancelledError:
+            if future.running():
+                self.counters.abandoned_threads += 1
+            raise
 
     def run_offloop(self, cell: Cell, work: Callable[[], Any], done: Done) -> Future[Any]:
         """Run a blocking actor's handler on a daemon thread; ``done(result, error)`` on the engine's thread."""
@@ -346,7 +365,8 @@ class Engine:
         cell.watch(ref, lambda address, reason: tell(True))
         timer = None if timeout is None else self.timers.at(self.now() + timeout, tell, False)
         try:
-            return (True, cell.reason) if await over else (False, None)
+            with awaiting(cell):
+                return (True, cell.reason) if await over else (False, None)
         finally:
             cell.unwatch(ref)
             if timer is not None:
@@ -410,6 +430,10 @@ class Engine:
     async def astop(self, reason: Reason = SHUTDOWN, timeout: float = 5.0) -> None:
         """The same from a coroutine, on any loop."""
         await self.host.astop(reason, timeout)
+
+
+def _scheduler(engine: Engine) -> Scheduler:
+    return Scheduler(engine.loop, engine.slow_handler, engine.log.slow_handler)
 
 
 async def _await(awaitable: Awaitable[Any]) -> Any:

@@ -43,7 +43,10 @@
         ├── LMInvalidRequest        400, 404, 413, 422: this request will never work
         │   └── LMContextLength     the prompt is too long for the model
         ├── LMServerError           5xx, 408, 409, 529
-        └── LMProtocolError         the answer is not what the protocol promises
+        ├── LMProtocolError         the answer is not what the protocol promises
+        ├── StreamInterrupted       a stream broke off after some of it was delivered (text, usage)
+        ├── LMCircuitOpen           the provider's breaker is open; nothing was sent (retry_after)
+        └── LMBudgetExceeded        the budget has no room for this request; nothing was sent (account)
 
 Each carries ``code`` (a stable machine-readable word), ``message`` and its facts as
 attributes; all of them pickle. Messages say what was expected, what came, and where.
@@ -344,3 +347,21 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the nearest known word, or an empty string."""
     near = difflib.get_close_matches(word, list(known), n=1)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+class StreamInterrupted(LMError):
+    """A stream broke off after some of it was delivered; ``text`` and ``usage`` hold what came."""
+
+    code = "lm_stream_interrupted"
+
+
+class LMCircuitOpen(LMError):
+    """The provider failed too often and rests; nothing was sent. ``retry_after`` is the seconds until a probe."""
+
+    code = "circuit_open"
+
+
+class LMBudgetExceeded(LMError):
+    """The budget ``account`` has no room for this request; nothing was sent."""
+
+    code = "budget_exceeded"

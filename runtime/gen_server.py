@@ -49,6 +49,8 @@ class GenServer(Process):
         eager: the first step of a coroutine is taken without a task (for supervisors: their coroutines
             mostly end without waiting); such code must not ask asyncio for its task or a time-out.
         mailbox_limit: messages that may wait; -1 takes the engine's (10,000), None is no limit.
+        handler_limit: seconds a handler may take, waiting included, before it is reported as stuck; -1 takes the
+            engine's, None is no limit.
         rebuilds: for supervisors: a child that ends is started again with ``spawn_link(replaces=...)`` or
             given up with ``give_up``, so that names below it may stay ``restarting`` in between.
     """
@@ -57,6 +59,7 @@ class GenServer(Process):
     blocking: ClassVar[bool] = False
     eager: ClassVar[bool] = False
     mailbox_limit: ClassVar[int | None] = -1
+    handler_limit: ClassVar[float | None] = -1
     rebuilds: ClassVar[bool] = False
 
     dspex_calls: ClassVar[HandlerTable] = HandlerTable()

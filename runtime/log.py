@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, MutableMapping
+import math
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from .reasons import Crash, describe
@@ -109,6 +110,24 @@ class EngineLog:
             actor=cell.label,
             seconds=round(seconds, 3),
         )
+
+    def stuck_handler(self, cell: Cell, message_type: str, seconds: float) -> None:
+        """An actor's handler takes too long: its mailbox waits."""
+        self._engine.counters.stuck_handlers += 1
+        told = {"actor": cell.label, "message_type": message_type}
+        self._tell("stuck_handler", {"seconds": seconds}, told)
+        self._log.warning("a handler does not come to an end", **told, seconds=round(seconds, 1))
+
+    def deadlock(self, circle: Sequence[tuple[Cell, Call | None]]) -> None:
+        """Actors wait for each other: each one's handler, by a call or for a start or an end, for the next one."""
+        self._engine.counters.deadlocks += 1
+        chain = tuple(cell.label for cell, _ in circle)
+        messages = tuple(None if call is None else type(call.message).__name__ for _, call in circle)
+        deadlines = [call.deadline for _, call in circle if call is not None and call.deadline is not None]
+        left = min(deadlines) - self._engine.now() if deadlines else math.inf
+        self._tell("deadlock", {"count": 1, "seconds_left": left}, {"chain": chain, "messages": messages})
+        path = " -> ".join((*chain, chain[0]))
+        self._log.warning("actors wait for each other", path=path, messages=messages, seconds_left=round(left, 1))
 
     def late_reply(self, call: Call) -> None:
         """A reply came after its caller had gone."""

@@ -23,6 +23,7 @@ from .messages import ExitSignal
 from .outcomes import StartFailed, StartResult
 from .owned import OwnedTask
 from .reasons import NOPROC, Reason
+from .restart_context import RestartContext
 from .scope import SCOPE, Scope
 from .succession import settle
 from .timers import Timer
@@ -189,6 +190,7 @@ class Process(Actor):
         start_timeout: float | None = None,
         mailbox_limit: int | None = -1,
         replaces: ActorAddress | None = None,
+        restart_context: RestartContext | None = None,
         **kwargs: Any,
     ) -> StartResult:
         """Start a linked child and wait until its ``init`` is over. No exit message follows a failed start.
@@ -203,6 +205,7 @@ class Process(Actor):
             mailbox_limit: messages that may wait; -1 takes what the class says, None is no limit.
             replaces: the address of the ended child that this one stands in for; names that were below
                 it and do not come back with it become ``dead``.
+            restart_context: what the child reads as ``self.restart_context``; None for a first start.
             **kwargs: for ``init``.
         """
         cell = self._myRef
@@ -216,6 +219,7 @@ class Process(Actor):
             supervised=supervised,
             start_timeout=start_timeout,
             mailbox_limit=mailbox_limit,
+            restart_context=restart_context,
         )
         if isinstance(replaces, LocalAddress) and not isinstance(outcome, StartFailed):
             settle(cell.engine.names, cell, replaces)
@@ -254,6 +258,15 @@ class Process(Actor):
             scope.context = context
         if scope is None or scope.in_handler:
             cell.context = context
+
+    @property
+    def restart_context(self) -> RestartContext | None:
+        """Why a supervisor started this actor again, from ``init`` on; None on a first start.
+
+        It is a first start, too, when somebody asked for it (``RestartChild``, a keeper's next try), or when
+        the supervisor itself was restarted: that one then has the context.
+        """
+        return self._myRef.restart_context
 
     @property
     def system(self) -> Engine:

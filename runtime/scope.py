@@ -7,6 +7,8 @@ runs, the engine's thread knows its actor.
 from __future__ import annotations
 
 import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,23 @@ class Scope:
 
 
 SCOPE: ContextVar[Scope | None] = ContextVar("dspex_scope", default=None)
+
+
+@contextmanager
+def awaiting(other: Cell) -> Generator[None, None, None]:
+    """The calling code waits for another actor's start or end: noted at its own actor, if its mailbox waits too."""
+    scope = SCOPE.get()
+    if scope is None or not scope.in_handler:
+        yield
+        return
+    cell = scope.cell
+    if cell.awaits is None:
+        cell.awaits = {}
+    cell.awaits[other] = None
+    try:
+        yield
+    finally:
+        cell.awaits.pop(other, None)
 
 
 def current_context() -> Context | None:

@@ -16,6 +16,8 @@ from .handlers import check_limit
 from .outcomes import Started, StartFailed, StartResult
 from .plain_cell import PlainCell
 from .reasons import SHUTDOWN, Crash, describe
+from .restart_context import RestartContext
+from .scope import awaiting
 from .server_cell import ServerCell
 
 if TYPE_CHECKING:
@@ -41,6 +43,7 @@ class Spawner:
         supervised: bool = False,
         start_timeout: float | None = None,
         mailbox_limit: int | None = -1,
+        restart_context: RestartContext | None = None,
     ) -> StartResult:
         """Start an actor and wait until its ``init`` is over; a plain ``init`` does not suspend.
 
@@ -55,6 +58,7 @@ class Spawner:
             supervised: whether somebody starts it again.
             start_timeout: seconds ``init`` may take; then the start failed, reason ``timeout``.
             mailbox_limit: messages that may wait; -1 takes what the class says, None is no limit.
+            restart_context: why it is started again; None for a first start.
 
         Raises:
             DefinitionError: no such mailbox limit.
@@ -80,6 +84,7 @@ class Spawner:
             return StartFailed(Crash(error))
         cell = self._new_cell(instance, parent, namespace)
         cell.supervised = supervised
+        cell.restart_context = restart_context
         if mailbox_limit != -1 and isinstance(cell, ServerCell):
             cell.set_limit(mailbox_limit)
         if name is not None:
@@ -94,7 +99,8 @@ class Spawner:
         if start_timeout is not None and isinstance(cell, ServerCell):
             timer = engine.timers.at(engine.now() + start_timeout, cell.abort_start, "timeout")
         try:
-            return await over
+            with awaiting(cell):
+                return await over
         except asyncio.CancelledError:
             # Whoever started it has ended, or gave up: nobody would know of this actor.
             cell.die(SHUTDOWN, silent=True)

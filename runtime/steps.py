@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import time
 from collections.abc import Callable, Coroutine, Generator
+from types import CodeType
 from typing import TYPE_CHECKING, Any
 
 from .outcomes import Exit
@@ -51,6 +52,11 @@ class Steps(Coroutine[Any, Any, Any]):
                 raise
             return True
         return False
+
+    @property
+    def code(self) -> CodeType | None:
+        """What code it runs."""
+        return getattr(self._work, "cr_code", None)
 
     def send(self, value: Any, /) -> Any:
         """Run until the next suspension."""

@@ -21,6 +21,8 @@ from ..runtime.errors import DefinitionError
 from ..runtime.gen_server import Exit, GenServer, Ignored, Started, StartFailed
 from ..runtime.names import State, qualify
 from ..runtime.reasons import KILL, SHUTDOWN, Crash, Reason
+from ..runtime.restart_context import RestartContext
+from ..runtime.succession import comes_back
 from .children import Child
 from .intensity import RestartWindow, nanoseconds
 from .reports import REPORT_EVENT, START_EVENT, ChildFields, Report, ReportKind
@@ -62,37 +64,51 @@ class SupervisorBase(GenServer):
         """The positional arguments with which a child starts."""
         return spec.args
 
-    async def start(self, child: Child) -> Started | Ignored | StartFailed:
-        """Run a child's start function; a failure is a value, whatever its kind (OTP SUP-07)."""
-        outcome = await self._launch(child)
+    async def start(self, child: Child, failed: Child | None = None) -> Started | Ignored | StartFailed:
+        """Run a child's start function; a failure is a value, whatever its kind (OTP SUP-07).
+
+        Args:
+            child: whom to start.
+            failed: for whose end (or failed start) this is a restart; None if it is none.
+        """
+        context = self._restart_context(child, failed)
+        outcome = await self._launch(child, context)
         if isinstance(outcome, StartFailed) and (orphan := _orphan(outcome.reason)) is not None:
             # A child of an incarnation of this supervisor that was killed; it is still cleaning up.
             await self.stop(orphan, child)
-            outcome = await self._launch(child)
+            outcome = await self._launch(child, context)
         if isinstance(outcome, Started):
             child.cancel_retry()
             child.since = self.clock.monotonic()
             self.progress(child, outcome.address)
         return outcome
 
-    async def _launch(self, child: Child) -> Started | Ignored | StartFailed:
+    async def _launch(self, child: Child, context: RestartContext | None) -> Started | Ignored | StartFailed:
         spec = child.spec
         if not isinstance(spec.start, type):
-            return await self._run_start_function(child)
+            return await self._run_start_function(child, context)
         try:
             return await self.spawn_link(
-                spec.start, *self.arguments(spec), name=spec.name, replaces=child.address, **spec.kwargs
+                spec.start,
+                *self.arguments(spec),
+                name=spec.name,
+                replaces=child.address,
+                restart_context=context,
+                **spec.kwargs,
             )
         except DefinitionError as error:  # what the spec tells the engine makes no sense
             return StartFailed(Crash(error))
 
-    async def _run_start_function(self, child: Child) -> Started | Ignored | StartFailed:
+    async def _run_start_function(
+        self, child: Child, context: RestartContext | None
+    ) -> Started | Ignored | StartFailed:
         spec = child.spec
         begun: list[LocalAddress] = []
 
         async def start_link(cls: type[Actor], *args: Any, **kwargs: Any) -> Started | Ignored | StartFailed:
             kwargs.setdefault("name", spec.name)
             kwargs.setdefault("replaces", child.address)
+            kwargs.setdefault("restart_context", context)
             outcome = await self.spawn_link(cls, *args, **kwargs)
             if isinstance(outcome, Started):
                 begun.append(outcome.address)
@@ -112,11 +128,14 @@ class SupervisorBase(GenServer):
                 self.exit(address, KILL)
         return outcome
 
-    async def stop(self, address: LocalAddress, child: Child) -> Reason:
+    async def stop(self, address: LocalAddress, child: Child, *, comes_back: bool = False) -> Reason:
         """Ask a child to stop by its shutdown rule, and wait until it is gone (OTP SUP-11, SUP-12, SUP-17).
 
-        Its exit signal comes too, and finds no such child: who stops one takes it out of the list first.
+        If it comes back, names below it are waited for as its own name is. Its exit signal comes too, and finds
+        no such child: who stops one takes it out of the list first.
         """
+        if address.cell is not None:
+            address.cell.comes_back = comes_back
         shutdown = child.spec.shutdown
         gone, reason = False, None
         if shutdown != BRUTAL_KILL:
@@ -128,6 +147,20 @@ class SupervisorBase(GenServer):
         return reason
 
     # -- restarts ----------------------------------------------------------------------------------
+
+    def note_end(self, child: Child) -> None:
+        """A running child ended or was stopped: after a long enough run that begins a new series of restarts."""
+        now = self.clock.monotonic()
+        if not child.restarts or now - child.since > self._window.seconds:
+            child.restarts, child.ended = 0, now
+
+    def _restart_context(self, child: Child, failed: Child | None) -> RestartContext | None:
+        last = None if child.address is None else child.address.cell
+        if failed is None or last is None:
+            child.restarts = 0
+            return None
+        child.restarts += 1
+        return RestartContext(last.reason, child.restarts, child.ended, failed.id, failed.reason)
 
     def may_restart(self) -> bool:
         """Count a restart attempt; False if it is one too many (OTP SUP-40)."""
@@ -167,6 +200,19 @@ class SupervisorBase(GenServer):
             return
         if entry.address == child.address or not self.system.alive(entry.address):
             names.set_state(child.name, state, reason)
+
+    def write_stopping(self, child: Child) -> None:
+        """This supervisor is stopped, and a running child with it: who calls it waits if both come back."""
+        self.write_name(child, "restarting" if self.child_comes_back(child) else "stopping")
+
+    def write_stopped(self, child: Child) -> None:
+        """A child was stopped with this supervisor."""
+        if not self.child_comes_back(child):
+            self.write_name(child, "dead", child.reason)
+
+    def child_comes_back(self, child: Child) -> bool:
+        """Whether this supervisor is stopped only to be started again, with this child."""
+        return child.restart != "temporary" and comes_back(self._myRef)
 
     def drop_name(self, child: Child) -> None:
         """Forget a child's name, unless it belongs to somebody else by now."""

@@ -25,16 +25,20 @@ class Child:
         reason: why it ended last.
         since: when it started, seconds on the monotonic clock.
         failures: ends in a row that a back-off counts.
+        restarts: restarts of the present series (see ``RestartContext``).
+        ended: when that series began, seconds on the monotonic clock.
         retry: the timer of a delayed restart, or None.
     """
 
     __slots__ = (
         "address",
+        "ended",
         "failures",
         "id",
         "name",
         "reason",
         "restart",
+        "restarts",
         "retry",
         "significant",
         "since",
@@ -53,6 +57,8 @@ class Child:
         self.reason: Reason = None
         self.since = 0.0
         self.failures = 0
+        self.restarts = 0
+        self.ended = 0.0
         self.retry: Timer | None = None
 
     def __repr__(self) -> str:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Hashable
 from typing import Any, ClassVar, Never
 
-from ..runtime.child_spec import ChildSpec, as_child_spec, check_options
+from ..runtime.child_spec import ChildSpec, StartChild, as_child_spec, check_options
 from ..runtime.errors import SpecError
 from ..runtime.gen_server import Fail, Ignored, Started, StartFailed, Stop, call
 from . import refusals
 from .flags import DynamicFlags, window_of
-from .messages import GetChildSpec, StartChild
+from .messages import GetChildSpec
 from .pool import PoolSupervisor
 from .specs import Seconds, supervisor_child
 
@@ -32,6 +32,11 @@ class DynamicSupervisor(PoolSupervisor):
     max_children: ClassVar[int | None] = None
 
     _flags: DynamicFlags
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the class attributes where they are written, not when a start fails. Raises SpecError."""
+        super().__init_subclass__(**kwargs)
+        DynamicFlags(cls.max_restarts, cls.max_seconds, cls.max_children)
 
     def init(
         self,

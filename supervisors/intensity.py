@@ -29,6 +29,11 @@ class RestartWindow:
     def __len__(self) -> int:
         return len(self._times)
 
+    @property
+    def seconds(self) -> float:
+        """Its length, in seconds."""
+        return self._period / NANOSECONDS
+
     def add(self, now: int) -> bool:
         """Count a restart attempt, before it is made.
 

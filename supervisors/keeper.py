@@ -15,28 +15,31 @@ import contextlib
 import inspect
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 from thespian.actors import ActorAddress
 
-from ..runtime.child_spec import ChildSpec, RestartDelay, as_child_spec
+from ..runtime.child_spec import ChildSpec, RestartDelay, StartChild, as_child_spec
 from ..runtime.errors import AlreadyStarted, CallError, Error, SpecError, StartError, SupervisorError
 from ..runtime.gen_server import Continue, Fail, GenServer, Ignored, Started, Target, call, info
 from ..runtime.messages import Down
-from ..runtime.names import qualify
+from ..runtime.names import Change, NameEntry, qualify
 from ..runtime.reasons import Reason
+from ..runtime.succession import keep, kept
 from ..runtime.timers import Timer
 from . import refusals
 from .backoff import Backoff
-from .messages import ChildInfo, StartChild, TerminateChild, WhichChild
+from .messages import ChildInfo, TerminateChild, WhichChild
 
 KeptState = Literal["running", "restarting", "waiting", "ignored"]
 DeclaredSource: TypeAlias = (
     "Iterable[ChildSpec] | Callable[[Keeper], Iterable[ChildSpec] | Awaitable[Iterable[ChildSpec]]]"
 )
 
-LOOK_AGAIN = 0.05
-"""Seconds until the keeper looks again at a child that the pool is restarting."""
+_SETTLED: Final = ("running", "dead")
+"""States of a name in which the pool no longer restarts it."""
+LOOK_AGAIN: Final = 0.05
+"""Seconds until the keeper looks again where pool and name table do not agree: one of them is about to change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,13 @@ class _Try:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """To itself: the pool has restarted this member, or given it up."""
+
+    name: str
+
+
 class _Member:
     __slots__ = ("due", "failures", "monitor", "name", "reason", "since", "spec", "state", "timer")
 
@@ -130,6 +140,9 @@ class Keeper(GenServer):
         self._backoff = backoff or Backoff(initial=0.5, maximum=30.0, reset_after=60.0)
         self._members: dict[str, _Member] = {}
         self._watched: dict[int, _Member] = {}
+        self._unsubscribe: Callable[[], None] | None = None
+        if isinstance(pool, str):
+            keep(self.system.kept, qualify(self.namespace, pool))
         return Continue()
 
     async def handle_continue(self, value: Any) -> None:
@@ -142,6 +155,8 @@ class Keeper(GenServer):
             self._members[member.name] = member
         for member in tuple(self._members.values()):
             await self._try(member)
+        if isinstance(self._pool, str):
+            kept(self.system.names, self.system.kept, qualify(self.namespace, self._pool))
 
     def _member(self, spec: ChildSpec) -> _Member:
         if spec.name is None:
@@ -197,15 +212,18 @@ class Keeper(GenServer):
 
     @info
     async def time_for_a_try(self, message: _Try) -> None:
-        """Another try, or another look at what the pool restarts."""
+        """Another try."""
         member = self._members.get(message.name)
-        if member is None or member.timer is None:
-            return
-        member.timer = member.due = None
-        if member.state == "restarting":
-            await self._look(member)
-        else:
+        if member is not None and member.timer is not None:
+            member.timer = member.due = None
             await self._try(member)
+
+    @info
+    async def time_for_a_look(self, message: _Look) -> None:
+        """Another look at what the pool restarted."""
+        member = self._members.get(message.name)
+        if member is not None and member.state == "restarting":
+            await self._look(member)
 
     @info
     async def member_ended(self, down: Down) -> None:
@@ -226,8 +244,26 @@ class Keeper(GenServer):
         if child.address is not None:
             self._watch(member, child.address)
         else:
-            member.state = "restarting"
-            self._try_in(member, LOOK_AGAIN)
+            self._await_restart(member)
+
+    def _await_restart(self, member: _Member) -> None:
+        """The pool restarts a member: look again when the name table says that this is over."""
+        member.state = "restarting"
+        entry = self.system.names.get(member.name)
+        if entry is None or entry.state in _SETTLED:
+            self.start_timer(LOOK_AGAIN, _Look(member.name))
+        elif self._unsubscribe is None:
+            self._unsubscribe = self.own(self.system.names.subscribe(self._on_change))
+
+    def _on_change(self, entry: NameEntry, change: Change) -> None:
+        """On the engine's thread, while whoever changed the name runs."""
+        member = self._members.get(entry.name)
+        if member is not None and member.state == "restarting" and (change == "dropped" or entry.state in _SETTLED):
+            self.send(self.myAddress, _Look(entry.name))
+        if self._unsubscribe is not None and all(each.state != "restarting" for each in self._members.values()):
+            self.disown(self._unsubscribe)
+            self._unsubscribe()
+            self._unsubscribe = None
 
     # -- calls -------------------------------------------------------------------------------------
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 
-from ..runtime.child_spec import ChildSpec, as_child_spec, check_significance
+from ..runtime.child_spec import ChildSpec, StartChild, as_child_spec, check_significance
 from ..runtime.errors import SpecError
 from ..runtime.gen_server import Fail, Ignored, Started, StartFailed, call
 from . import refusals
@@ -18,7 +18,6 @@ from .messages import (
     DeleteChild,
     GetChildSpec,
     RestartChild,
-    StartChild,
     TerminateChild,
     WhichChild,
     WhichChildren,
@@ -49,14 +48,15 @@ class ManagedChildren(SupervisorBase):
             self._children.ended(child, "undefined")
         self.write_name(child, "dead", child.reason)
 
-    async def stop_child(self, child: Child) -> None:
+    async def stop_child(self, child: Child, *, comes_back: bool = False) -> None:
         """Stop a child if it runs, cancel its retry if there is one; its record stays, as not running."""
         child.cancel_retry()
         address, was = child.address, child.state
         self._children.ended(child, "undefined")
         if was != "running" or address is None:
             return
-        reason = child.reason = await self.stop(address, child)
+        reason = child.reason = await self.stop(address, child, comes_back=comes_back)
+        self.note_end(child)
         if not stop_is_expected(child.restart, child.spec.shutdown, reason):
             self.report("shutdown_error", child, reason)
 

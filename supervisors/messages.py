@@ -11,28 +11,10 @@ from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from thespian.actors import Actor, ActorAddress
+from thespian.actors import ActorAddress
 
-from ..runtime.child_spec import ChildSpec, ChildType, check_arguments, check_name
+from ..runtime.child_spec import ChildType, check_arguments, check_name
 from .strategy import ChildState
-
-
-@dataclass(frozen=True, slots=True)
-class StartChild:
-    """Start a child and supervise it (OTP SUP-70, DYN-02).
-
-    Answers ``Started(address, info)``, or ``Ignored()`` if its start function said ignore.
-
-    Raises at the caller:
-        SpecError: the spec is malformed.
-        AlreadyStarted: static only; a child with this id runs (``address``).
-        SupervisorError: ``already_present`` (static): the id is known, but not running;
-            ``max_children`` (dynamic).
-        StartError: it did not start. ``reason`` is ``(reason, spec)`` from a static supervisor, the
-            bare reason from a dynamic one. Nothing is kept of it.
-    """
-
-    spec: ChildSpec | Mapping[str, Any] | type[Actor] = field(repr=False)  # as a mapping it shows its arguments
 
 
 @dataclass(frozen=True, slots=True)

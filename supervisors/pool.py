@@ -74,6 +74,7 @@ class PoolSupervisor(SupervisorBase):
         if child is None or child.state != "running":
             return None
         reason = child.reason = signal.reason
+        self.note_end(child)
         if end_is_reported(child.restart, reason):
             self.report("child_terminated", child, reason)
         if verdict(child.restart, reason) != "restart":
@@ -100,7 +101,7 @@ class PoolSupervisor(SupervisorBase):
             self._forget(child)
             self.write_name(child, "dead", child.reason)
             return Stop(SHUTDOWN)
-        outcome = await self.start(child)
+        outcome = await self.start(child, child)
         if isinstance(outcome, Started):
             self._forget(child)
             self._keep(child, outcome.address)
@@ -122,10 +123,10 @@ class PoolSupervisor(SupervisorBase):
         children = tuple(self._by_address.values())
         for child in children:
             child.cancel_retry()
-            self.write_name(child, "stopping")
+            self.write_stopping(child)
         unexpected = await self._stop_together([child for child in children if child.state == "running"])
         for child in children:
-            self.write_name(child, "dead")
+            self.write_stopped(child)
         self.report_ends(unexpected)
 
     def report_ends(self, ends: Ends) -> None:
@@ -146,6 +147,8 @@ class PoolSupervisor(SupervisorBase):
                 if not earlier_end_is_expected(child.restart, reason):
                     ends[child] = reason
                 continue
+            if address.cell is not None:
+                address.cell.comes_back = self.child_comes_back(child)
             self.exit(address, KILL if shutdown == BRUTAL_KILL else SHUTDOWN)
             patience = 0.0 if shutdown == BRUTAL_KILL else float("inf") if shutdown == INFINITY else float(shutdown)
             asked.append((now + patience, child))

@@ -34,6 +34,11 @@ class SimpleSupervisor(PoolSupervisor):
 
     _template: ChildSpec
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the class attributes where they are written, not when a start fails. Raises SpecError."""
+        super().__init_subclass__(**kwargs)
+        Flags("simple_one_for_one", cls.max_restarts, cls.max_seconds)
+
     def init(
         self,
         template: AnySpec | Iterable[AnySpec] | None = None,

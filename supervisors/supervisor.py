@@ -49,6 +49,11 @@ class Supervisor(ManagedChildren):
     max_seconds: ClassVar[Seconds] = 5.0
     auto_shutdown: ClassVar[AutoShutdown] = "never"
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        """Check the class attributes where they are written, not when a start fails. Raises SpecError."""
+        super().__init_subclass__(**kwargs)
+        cls._flags_of(None, None, None, None)
+
     async def init(
         self,
         children: Iterable[AnySpec] | None = None,
@@ -152,13 +157,13 @@ class Supervisor(ManagedChildren):
         """Stop the children in reverse start order, one after another (OTP SUP-10, SUP-13)."""
         for child in self._children:
             if child.state == "running":
-                self.write_name(child, "stopping")
+                self.write_stopping(child)
         await self._stop_all()
 
     async def _stop_all(self) -> None:
         for child in reversed(tuple(self._children)):
-            await self.stop_child(child)
-            self.write_name(child, "dead", child.reason)
+            await self.stop_child(child, comes_back=self.child_comes_back(child))
+            self.write_stopped(child)
 
     # -- ends and restarts -------------------------------------------------------------------------
 
@@ -169,6 +174,7 @@ class Supervisor(ManagedChildren):
         if child is None:
             return None
         reason = child.reason = signal.reason
+        self.note_end(child)
         if end_is_reported(child.restart, reason):
             self.report("child_terminated", child, reason)
         if verdict(child.restart, reason) != "restart":
@@ -197,18 +203,20 @@ class Supervisor(ManagedChildren):
             self.report("shutdown", child, TRIPPED)
             self.note_down(child)
             return Stop(SHUTDOWN)
-        failed = await self._carry_out(plan_restart(self._flags.strategy, self._children, child.id))
+        plan = plan_restart(self._flags.strategy, self._children, child.id)
+        failed = await self._carry_out(plan, child)
         if failed is not None:
             self._await_retry(failed, self.delay_restart(failed))
         return None
 
-    async def _carry_out(self, plan: Plan) -> Child | None:
-        """Stop and start as planned; the child whose start failed, if one did (OTP SUP-51, SUP-52)."""
+    async def _carry_out(self, plan: Plan, cause: Child) -> Child | None:
+        """Stop and start as planned, for ``cause``; the child whose start failed, if one did (OTP SUP-51, SUP-52)."""
         for id in plan.stop:
             sibling = self._children[id]
             # Callers of a sibling that comes back wait for it, as they do for the child that died.
-            self.write_name(sibling, "stopping" if sibling.restart == "temporary" else "restarting")
-            await self.stop_child(sibling)
+            comes_back = sibling.restart != "temporary"
+            self.write_name(sibling, "restarting" if comes_back else "stopping")
+            await self.stop_child(sibling, comes_back=comes_back)
         for id in plan.forget:
             self.note_down(self._children[id])
         starting = [self._children[id] for id in plan.start]
@@ -216,7 +224,7 @@ class Supervisor(ManagedChildren):
             child.cancel_retry()
             self._children.ended(child, "undefined")
         for child in starting:
-            outcome = await self.start(child)
+            outcome = await self.start(child, cause)
             if isinstance(outcome, StartFailed):
                 child.reason = outcome.reason
                 self.report("start_error", child, outcome.reason)

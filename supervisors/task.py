@@ -6,6 +6,7 @@ import asyncio
 import inspect
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Generic, Literal, TypeAlias, TypeVar
 
@@ -19,7 +20,7 @@ from ..runtime.gen_server import CALL_TIMEOUT, Continue, GenServer, Stop
 from ..runtime.log import get_logger
 from ..runtime.messages import TaskDone
 from ..runtime.reasons import KILL, KILLED, NOPROC, NORMAL, SHUTDOWN, Crash, Reason, describe, is_normal
-from ..runtime.scope import SCOPE
+from ..runtime.scope import SCOPE, awaiting
 
 T = TypeVar("T")
 _ABSENT: Final[Any] = object()
@@ -80,6 +81,7 @@ class Job:
 class TaskProcess(GenServer):
     """The process of a task: runs its function, hands over the result, ends normally."""
 
+    handler_limit = None
     callers: tuple[str, ...] = ()
     """Labels of the actors this task is run for, the nearest first."""
 
@@ -296,7 +298,9 @@ class Task(Generic[T]):
         if not self._end.done():
             over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self.when_ended(lambda: None if over.done() else over.set_result(None))
-            await asyncio.wait([over], timeout=timeout)
+            process = None if self.address is None else self.address.cell
+            with nullcontext() if process is None else awaiting(process):
+                await asyncio.wait([over], timeout=timeout)
         return self.outcome()
 
     def timed_out(self, timeout: float | None) -> CallTimeout:

@@ -19,13 +19,12 @@ from typing import Any, TypedDict, TypeVar, Unpack, overload
 
 from thespian.actors import ActorAddress
 
-from ..runtime.child_spec import WORKER_SHUTDOWN, ChildSpec, Restart, Shutdown, check_options
+from ..runtime.child_spec import WORKER_SHUTDOWN, ChildSpec, Restart, Shutdown, StartChild, check_options
 from ..runtime.engine import Engine
 from ..runtime.errors import UsageError
 from ..runtime.gen_server import GenServer, Started
 from ..runtime.scope import current_context
 from .dynamic_supervisor import DynamicSupervisor
-from .messages import StartChild
 from .task import Job, Task, TaskProcess, TaskResult, TrappingTaskProcess, cell_of
 from .task_stream import StreamSettings, stream, stream_options
 

@@ -21,7 +21,6 @@ exactly one output: its type then decides whether that is an answer.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -30,12 +29,9 @@ from ..lm import Message
 from ..signature import Field, Signature
 from ..signature_types import STR, FieldType
 from ..signature_values import KEPT, parse_value, shorten, value_text
+from .chat_marks import escape, read_sections, unescape
+from .chat_reader import ChatFieldReader
 
-# A marker opens its line; models like to make it bold.
-_MARKER: Final = re.compile(r"^[ \t]*(?:\*\*)?\[\[[ \t]*##[ \t]*(\w+)[ \t]*##[ \t]*\]\](?:\*\*)?", re.MULTILINE)
-_OPENING: Final = re.compile(r"\[\[(\s*)(\\*)##")
-_ESCAPED: Final = re.compile(r"\[\[(\s*)\\(\\*)##")
-_FENCED: Final = re.compile(r"\A```[\w+-]*[ \t]*\n(.*)\n[ \t]*```\Z", re.DOTALL)
 _ABSENT: Final = "(not given in this example)"
 
 
@@ -63,11 +59,15 @@ class ChatAdapter:
     def parse(self, signature: Signature, text: str) -> dict[str, Any]:
         """The outputs in an answer. See :class:`~..adapter.Adapter`."""
         try:
-            sections = _sections(signature, text)
+            sections = read_sections(signature, text)
             return {field.name: _value(field, sections) for field in signature.outputs}
         except ParseError as error:
             error.facts["text"] = shorten(text, KEPT)
             raise
+
+    def reader(self, signature: Signature) -> ChatFieldReader:
+        """What reads an answer while it is written. See :class:`~..adapter.Adapter`."""
+        return ChatFieldReader(signature)
 
 
 # -- writing -------------------------------------------------------------------------------------
@@ -141,7 +141,7 @@ def _default_instructions(signature: Signature) -> str:
 
 def _filled(fields: tuple[Field, ...], values: Mapping[str, Any]) -> str:
     return "\n\n".join(
-        _section(field.name, _escape(value_text(field, values[field.name])) if field.name in values else _ABSENT)
+        _section(field.name, escape(value_text(field, values[field.name])) if field.name in values else _ABSENT)
         for field in fields
     )
 
@@ -157,44 +157,7 @@ def _end(signature: Signature) -> str:
     return name
 
 
-def _escape(text: str) -> str:
-    return _OPENING.sub(r"[[\1\\\2##", text)
-
-
-def _unescape(text: str) -> str:
-    return _ESCAPED.sub(r"[[\1\2##", text)
-
-
 # -- reading -------------------------------------------------------------------------------------
-
-
-def _sections(signature: Signature, text: str) -> dict[str, tuple[str, str]]:
-    """The answer's output sections: name to text and place."""
-    fenced = _FENCED.match(text.strip())
-    if fenced and _MARKER.search(fenced[1]):
-        text = fenced[1]
-    markers = list(_MARKER.finditer(text))
-    found: dict[str, tuple[str, str]] = {}
-    ends = [*(marker.start() for marker in markers[1:]), len(text)]
-    for marker, end in zip(markers, ends, strict=False):
-        name = marker[1]
-        if name not in signature.output_names:
-            continue
-        body = text[marker.end() : end].strip()
-        line = text.count("\n", 0, marker.start()) + 1
-        if name in found and found[name][0] != body:
-            raise ParseError(
-                f"expected one section {name!r}, got a second one with other words, at line {line} of the answer",
-                field=name,
-                expected="one section",
-                got=shorten(repr(body)),
-            )
-        found.setdefault(name, (body, f"section {name!r}, line {line} of the answer"))
-    if not found and len(signature.outputs) == 1:
-        whole = text[: markers[0].start() if markers else len(text)].strip()
-        if whole:
-            found[signature.outputs[0].name] = (whole, f"output {signature.outputs[0].name!r}, the whole answer")
-    return found
 
 
 def _value(field: Field, sections: Mapping[str, tuple[str, str]]) -> Any:
@@ -207,4 +170,4 @@ def _value(field: Field, sections: Mapping[str, tuple[str, str]]) -> Any:
             got=got,
         )
     body, where = sections[field.name]
-    return parse_value(field, _unescape(body), where)
+    return parse_value(field, unescape(body), where)

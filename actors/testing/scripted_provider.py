@@ -9,42 +9,36 @@ classified as always::
         Rule({"answer": "I do not know"}),
     )
     ChildSpec("p", ProviderActor, ("p",), {"settings": settings, "transport": script.transport}, name="provider/p")
+
+A request with ``"stream": true`` gets the same answer in pieces, as OpenAI's chat completions send them. How a stream
+is cut, slow, breaks off or stays silent stands in its rule, and with a virtual clock happens at the same moments
+each time::
+
+    Rule("Hello there", pieces=4, pause=1.0)
+    Rule(Cut(text="Hello there", after_pieces=1))
+    Rule(Hang(text="Hello there", after_pieces=1))
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Coroutine, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, TypeAlias, TypeVar
 from unittest import mock
 
 from ...runtime.errors import LMError
 from .. import provider
 from ..json_values import json_list, json_object, json_text
 from ..lm_failures import lm_error
-from ..settings import ProviderSettings
+from ..settings_providers import ProviderSettings
 from ..transport import HttpRequest, HttpResponse
+from .scripted_stream import EVENT_STREAM, Cut, Hang, Pieces, ScriptedEvents, ScriptedStream, cut_text, one_piece
 
+T = TypeVar("T")
 _JSON: Final = {"content-type": "application/json"}
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """An answer that breaks off in the middle: its caller gets an ``LMProtocolError``.
-
-    Args:
-        after: seconds until it does.
-    """
-
-    after: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hang:
-    """No answer at all, until the caller's time is up."""
 
 
 Answer: TypeAlias = str | Mapping[str, Any] | HttpResponse | LMError | Cut | Hang
@@ -58,14 +52,18 @@ class Rule:
     Args:
         answer: the answer. A mapping becomes marked sections, as a module's signature wants them.
         when: text that stands in the last message, or what tells by the request's JSON body; None: always.
-        delay: seconds the answer takes.
+        delay: seconds until the answer, or in a stream its head.
         times: how often the rule holds; None: for ever.
+        pieces: how a stream cuts the text: characters a piece, the pieces themselves, a function; None: words.
+        pause: seconds between two pieces of a stream.
     """
 
     answer: Answer
     when: str | Callable[[Mapping[str, Any]], bool] | None = None
     delay: float = 0.0
     times: int | None = None
+    pieces: Pieces = None
+    pause: float = 0.0
     used: int = field(default=0, init=False)
 
     def fits(self, body: Mapping[str, Any]) -> bool:
@@ -86,7 +84,7 @@ class ScriptedProvider:
 
     Attributes:
         requests: the JSON bodies of all requests, in order.
-        cancelled: how many requests were given up by their callers while they waited.
+        cancelled: how many requests were given up by their callers while they waited, or before a stream's end.
     """
 
     def __init__(self, *rules: Rule, usage: tuple[int, int] = (10, 5)) -> None:
@@ -110,15 +108,52 @@ class ScriptedProvider:
             yield
 
     async def answer(self, request: HttpRequest) -> HttpResponse:
-        """Answer one request by the rules."""
+        """Answer one request by the rules, whole."""
+        rule, body = self._find(request)
+        await asyncio.sleep(rule.delay)
+        return await self._give(rule.answer, body)
+
+    async def stream(self, request: HttpRequest) -> ScriptedStream:
+        """Answer one request by the rules, in pieces if it asks for that."""
+        rule, body = self._find(request)
+        await asyncio.sleep(rule.delay)
+        match rule.answer:
+            case HttpResponse() | LMError() | Hang(after_pieces=0):
+                text = None
+            case Cut(text=text) | Hang(text=text) | str(text):
+                pass
+            case fields:
+                text = marked(fields)
+        if text is None or body.get("stream") is not True:
+            whole = await self._give(rule.answer, body)
+            head = HttpResponse(whole.status, whole.headers)
+            return ScriptedStream(head, one_piece(whole.body), self._given_up)
+        events = ScriptedEvents(
+            id=self._id,
+            model=_model(body),
+            body=body,
+            pieces=cut_text(text, rule.pieces),
+            usage=self._usage,
+            pause=rule.pause,
+            end=rule.answer if isinstance(rule.answer, Cut | Hang) else None,
+        )
+        return ScriptedStream(HttpResponse(200, EVENT_STREAM), events.play(), self._given_up)
+
+    @property
+    def _id(self) -> str:
+        return f"scripted-{len(self.requests)}"
+
+    def _given_up(self) -> None:
+        self.cancelled += 1
+
+    def _find(self, request: HttpRequest) -> tuple[Rule, Mapping[str, Any]]:
         body = json_object(json.loads(request.body))
         self.requests.append(body)
         rule = next((rule for rule in self._rules if rule.fits(body)), None)
         if rule is None:
             raise lm_error("invalid", f"the script has no rule for {_last_text(body)!r}")
         rule.used += 1
-        await asyncio.sleep(rule.delay)
-        return await self._give(rule.answer, body)
+        return rule, body
 
     async def _give(self, answer: Answer, body: Mapping[str, Any]) -> HttpResponse:
         match answer:
@@ -140,9 +175,9 @@ class ScriptedProvider:
     def _completion(self, text: str, body: Mapping[str, Any]) -> HttpResponse:
         into, out = self._usage
         completion = {
-            "id": f"scripted-{len(self.requests)}",
+            "id": self._id,
             "object": "chat.completion",
-            "model": body.get("model", "scripted"),
+            "model": _model(body),
             "choices": [{"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}],
             "usage": {"prompt_tokens": into, "completion_tokens": out, "total_tokens": into + out},
         }
@@ -157,9 +192,19 @@ class ScriptedTransport:
 
     async def send(self, request: HttpRequest, *, timeout: float) -> HttpResponse:
         """Answer as the script says, within ``timeout`` seconds."""
+        return await self._within(timeout, self._script.answer(request))
+
+    async def open(self, request: HttpRequest, *, timeout: float) -> ScriptedStream:
+        """Begin to answer as the script says, within ``timeout`` seconds."""
+        return await self._within(timeout, self._script.stream(request))
+
+    async def aclose(self) -> None:
+        """There is nothing to close."""
+
+    async def _within(self, timeout: float, answer: Coroutine[Any, Any, T]) -> T:
         try:
             async with asyncio.timeout(timeout):
-                return await self._script.answer(request)
+                return await answer
         except TimeoutError as error:
             if isinstance(error, LMError):
                 raise
@@ -167,9 +212,6 @@ class ScriptedTransport:
         except asyncio.CancelledError:
             self._script.cancelled += 1
             raise
-
-    async def aclose(self) -> None:
-        """There is nothing to close."""
 
 
 def failure(status: int, message: str = "scripted failure", **headers: str) -> HttpResponse:
@@ -200,6 +242,25 @@ def marked(fields: Mapping[str, Any]) -> str:
     return "\n\n".join([*sections, "[[ ## completed ## ]]"])
 
 
+def _model(body: Mapping[str, Any]) -> str:
+    return json_text(body.get("model")) or "scripted"
+
+
 def _last_text(body: Mapping[str, Any]) -> str:
     messages = json_list(body.get("messages"))
     return json_text(json_object(messages[-1]).get("content")) if messages else ""
+
+
+__all__ = (
+    "Answer",
+    "Cut",
+    "Hang",
+    "Rule",
+    "ScriptedProvider",
+    "ScriptedTransport",
+    "failure",
+    "marked",
+    "rate_limited",
+    "refused",
+    "server_error",
+)

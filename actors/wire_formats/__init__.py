@@ -7,9 +7,17 @@ from typing import Final
 
 from ...runtime.errors import ConfigError
 from ..wire_format import WireFormat
+from .anthropic import AnthropicMessages
+from .gemini import GeminiGenerate
 from .openai_chat import OpenAIChat
+from .openai_responses import OpenAIResponses
 
-WIRE_FORMATS: Final[Mapping[str, WireFormat]] = {"openai": OpenAIChat()}
+WIRE_FORMATS: Final[Mapping[str, WireFormat]] = {
+    "openai": OpenAIChat(),
+    "openai_responses": OpenAIResponses(),
+    "anthropic": AnthropicMessages(),
+    "gemini": GeminiGenerate(),
+}
 
 
 def wire_format(kind: str) -> WireFormat:

@@ -1,62 +1,67 @@
 """OpenAI chat completions, and the many servers that speak it more or less.
 
-Lenient where servers differ without harm (usage absent, codes of any type, content in parts), strict where text
-would be lost or made up.
+Lenient where servers differ without harm (usage absent or on any chunk, codes of any type, content in parts), strict
+where text would be lost or made up.
 """
 
 from __future__ import annotations
 
-import json
-from typing import Any, Final, cast
+from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ...runtime.errors import LMError
 from ..credentials import Credentials
 from ..json_values import json_count, json_list, json_object, json_text
 from ..lm import UNKNOWN_USAGE, LMRequest, LMResponse, ToolCall, Usage, message_dict
-from ..lm_failures import error_from_body, error_object, lm_error
 from ..scrub import excerpt
-from ..settings import ProviderSettings
+from ..settings_providers import ProviderSettings
+from ..stream_collector import Collector
 from ..transport import HttpRequest, HttpResponse
+from .answers import answer_json, event_json, malformed, told_error
+from .openai_http import openai_headers
+from .request_fields import check_sampling, chosen_model, encoded, refusal
+from .tool_fragments import ToolFragments, arguments_text
 
 # Sent as they are, if set.
-_PLAIN: Final = ("temperature", "top_p", "seed", "response_format", "tool_choice")
+_PLAIN: Final = ("temperature", "top_p", "seed", "tool_choice")
 
 
 class OpenAIChat:
     """The :class:`~..wire_format.WireFormat` of ``POST {base_url}/chat/completions``."""
 
-    def encode(self, request: LMRequest, settings: ProviderSettings, credentials: Credentials) -> HttpRequest:
+    def encode(
+        self, request: LMRequest, settings: ProviderSettings, credentials: Credentials, *, stream: bool = False
+    ) -> HttpRequest:
         """See :meth:`..wire_format.WireFormat.encode`."""
-        model = request.model or settings.default_model
-        if model is None:
-            raise lm_error(
-                "invalid", "expected a model, got none, at model; name one in the request or as default_model"
-            )
-        body: dict[str, Any] = {"model": model, "messages": [message_dict(turn) for turn in request.messages]}
+        check_sampling(request, settings)
+        body: dict[str, Any] = {
+            "model": chosen_model(request, settings),
+            "messages": [message_dict(turn) for turn in request.messages],
+        }
         body.update({name: value for name in _PLAIN if (value := getattr(request, name)) is not None})
+        if request.response_format is not None:
+            body["response_format"] = _response_format(dict(request.response_format), settings)
         if request.stop is not None:
             body["stop"] = list(request.stop)
         if request.tools is not None:
             body["tools"] = list(request.tools)
         if request.max_tokens is not None:
             body[settings.max_tokens_field or max_tokens_field(settings.base_url)] = request.max_tokens
+        if stream:
+            body |= {"stream": True, "stream_options": {"include_usage": True}}
         body.update(request.extra)
-        return HttpRequest(
-            f"{settings.base_url}/chat/completions",
-            _headers(settings, credentials),
-            json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii"),
-        )
+        headers = openai_headers(settings, credentials, stream=stream)
+        return HttpRequest(f"{settings.base_url}/chat/completions", headers, encoded(body))
 
     def decode(self, response: HttpResponse, *, model: str, secrets: tuple[str, ...] = ()) -> LMResponse:
         """See :meth:`..wire_format.WireFormat.decode`."""
-        body = _json_object(response, secrets)
+        body = json_object(answer_json(response, secrets))
         choice = json_object(next(iter(json_list(body.get("choices"))), None))
         said = json_object(choice.get("message"))
-        if not said:
-            if body.get("error"):
-                raise error_from_body(error_object(body), response, secrets=secrets)
-            raise _malformed(response, "a completion with choices[0].message", excerpt(response.body, secrets))
+        if not said or choice.get("finish_reason") == "error":
+            if body.get("error") or choice.get("error"):
+                raise told_error(body if body.get("error") else choice, secrets, response)
+            expected = "a JSON object, a completion with choices[0].message"
+            raise malformed(expected, excerpt(response.body, secrets), response)
         return LMResponse(
             text=_content(said.get("content")),
             model=json_text(body.get("model")) or model,
@@ -65,8 +70,51 @@ class OpenAIChat:
             request_id=response.request_id,
             response_id=json_text(body.get("id")) or None,
             refusal=json_text(said.get("refusal")) or None,
+            reasoning=json_text(said.get("reasoning_content")) or json_text(said.get("reasoning")) or None,
             tool_calls=tuple(_tool_call(json_object(call)) for call in json_list(said.get("tool_calls"))),
         )
+
+    def read_event(self, event: str, data: str, into: Collector, *, secrets: tuple[str, ...] = ()) -> None:
+        """See :meth:`..wire_format.WireFormat.read_event`."""
+        if data.strip() == "[DONE]":
+            # Without a finish_reason it is the end all the same; but some answer must have begun.
+            if not into.complete and "begun" not in into.state:
+                raise malformed("an answer", "[DONE] before any choice")
+            into.end()
+            return
+        chunk = json_object(event_json(data, secrets))
+        if chunk.get("error") or event == "error" or chunk.get("object") == "error":
+            raise told_error(chunk, secrets)
+        if not chunk:
+            raise malformed("a chunk of a completion", excerpt(data, secrets))
+        if into.response_id is None:
+            into.response_id = json_text(chunk.get("id")) or None
+            into.model = json_text(chunk.get("model")) or into.model
+        if (found := chunk.get("usage")) and (usage := read_usage(found)) is not UNKNOWN_USAGE:
+            into.usage = usage
+        if choices := json_list(chunk.get("choices")):
+            _read_choice(json_object(choices[0]), into, secrets)
+
+
+def _read_choice(choice: dict[str, Any], into: Collector, secrets: tuple[str, ...]) -> None:
+    if not choice or json_count(choice.get("index")):  # not the first: several were not asked for
+        return
+    into.state["begun"] = True
+    delta = json_object(choice.get("delta"))
+    if content := delta.get("content"):
+        into.add_text(content if isinstance(content, str) else _content(content))
+    if reasoning := delta.get("reasoning_content") or delta.get("reasoning"):
+        into.add_reasoning(_text(reasoning))
+    if refused := delta.get("refusal"):
+        into.add_refusal(_text(refused))
+    if calls := delta.get("tool_calls"):
+        fragments: ToolFragments = into.state.setdefault("tools", ToolFragments())
+        for call in json_list(calls):
+            fragments.add(json_object(call), into)
+    if reason := json_text(choice.get("finish_reason")):
+        if reason == "error":
+            raise told_error(choice if choice.get("error") else {"error": "finish_reason error"}, secrets)
+        into.finish(reason)
 
 
 def max_tokens_field(base_url: str) -> str:
@@ -75,7 +123,7 @@ def max_tokens_field(base_url: str) -> str:
     OpenAI itself deprecates ``max_tokens`` and its newer models refuse it; many compatible servers read nothing else
     and would answer without any bound.
     """
-    return "max_completion_tokens" if urlsplit(base_url).hostname == "api.openai.com" else "max_tokens"
+    return "max_completion_tokens" if _is_openai(base_url) else "max_tokens"
 
 
 def read_usage(found: object) -> Usage:
@@ -86,44 +134,41 @@ def read_usage(found: object) -> Usage:
         return UNKNOWN_USAGE
     if total is None and given is not None and made is not None:
         total = given + made
-    cached = json_object(usage.get("prompt_tokens_details")).get("cached_tokens")
-    return Usage(given, made, total, json_count(cached), "provider")
+    inputs, outputs = (json_object(usage.get(f"{name}_tokens_details")) for name in ("prompt", "completion"))
+    return Usage(
+        given,
+        made,
+        total,
+        json_count(inputs.get("cached_tokens")),
+        "provider",
+        json_count(inputs.get("cache_write_tokens")),
+        json_count(outputs.get("reasoning_tokens")),
+    )
 
 
-def _headers(settings: ProviderSettings, credentials: Credentials) -> dict[str, str]:
-    headers = {"content-type": "application/json", "accept": "application/json", "user-agent": "dspex"}
-    if settings.organization is not None:
-        headers["openai-organization"] = settings.organization
-    if settings.project is not None:
-        headers["openai-project"] = settings.project
-    if credentials.key is not None:
-        headers["authorization"] = f"Bearer {credentials.key}"
-    # The user's own come last: some gateways want the key elsewhere.
-    headers.update({name.lower(): value for name, value in credentials.headers.items()})
-    return headers
+def _response_format(found: dict[str, Any], settings: ProviderSettings) -> dict[str, Any]:
+    """Structured output in the way that the server has."""
+    kind, mode = found.get("type"), settings.schema_mode or "json_schema"
+    if kind == "text" or mode == "json_schema":
+        return found
+    if mode != "json_object":
+        expected = "schema_mode json_schema or json_object for this provider"
+        raise refusal("response_format", expected, mode)
+    if kind != "json_schema":
+        return found
+    schema = json_object(found.get("json_schema")).get("schema")
+    # llama.cpp reads the schema from here; OpenAI refuses keys that it does not know.
+    more = {} if schema is None or _is_openai(settings.base_url) else {"schema": schema}
+    return {"type": "json_object", **more}
 
 
-def _json_object(response: HttpResponse, secrets: tuple[str, ...]) -> dict[str, Any]:
-    kind = response.content_type
-    if kind and "json" not in kind:
-        got = f"{excerpt(kind, secrets, limit=80)}: {excerpt(response.body, secrets)}"
-        raise _malformed(response, "a JSON answer", got)
-    try:
-        body: object = json.loads(response.body)
-    except (ValueError, RecursionError) as error:
-        why = "nesting too deep" if isinstance(error, RecursionError) else type(error).__name__
-        body = None
-        got = f"{len(response.body)} bytes that are not JSON ({why}): {excerpt(response.body, secrets)}"
-    else:
-        got = f"JSON of another kind: {excerpt(response.body, secrets)}"
-    if not isinstance(body, dict):
-        raise _malformed(response, "a JSON object", got)
-    return cast("dict[str, Any]", body)
+def _is_openai(base_url: str) -> bool:
+    return urlsplit(base_url).hostname == "api.openai.com"
 
 
-def _malformed(response: HttpResponse, expected: str, got: str) -> LMError:
-    facts = {"status": response.status, "request_id": response.request_id}
-    return lm_error("protocol", f"expected {expected}, got {got}, in the provider's answer", **facts)
+def _text(value: object) -> str:
+    # Not json_text: half of a surrogate pair may find its other half in the next chunk.
+    return value if isinstance(value, str) else ""
 
 
 def _content(content: object) -> str:
@@ -133,7 +178,5 @@ def _content(content: object) -> str:
 
 def _tool_call(call: dict[str, Any]) -> ToolCall:
     function = json_object(call.get("function"))
-    arguments = function.get("arguments")
-    # Some servers send the arguments as an object, not as text.
-    text = json.dumps(arguments) if isinstance(arguments, dict | list) else json_text(arguments)
-    return ToolCall(json_text(call.get("id")), json_text(function.get("name")), text)
+    arguments = json_text(arguments_text(function.get("arguments")))
+    return ToolCall(json_text(call.get("id")), json_text(function.get("name")), arguments)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ..cell import MAX_BATCH, Cell
@@ -44,18 +45,8 @@ class SeededScheduler(Scheduler):
 
     def __init__(self, engine: Engine, rng: random.Random) -> None:
         super().__init__(engine.loop, math.inf, engine.log.slow_handler)
-        self.router = engine.router
         self._rng = rng
         self._ready = _LotteryQueue(rng)
-
-    def succeed(self, other: Scheduler) -> None:
-        """Take over what waits in another scheduler, outside a turn of it."""
-        waiting, other._ready = other._ready, deque()
-        calls, other._unarmed = other._unarmed, []
-        for cell in waiting:
-            self.schedule(cell)
-        for call in calls:
-            self.watch_deadline(call)
 
     def _drain(self, budget: int) -> None:
         ready = self._ready
@@ -75,10 +66,6 @@ class SeededScheduler(Scheduler):
         """Real time is nobody's business here."""
 
 
-def seed_order(engine: Engine, rng: random.Random) -> None:
-    """Have an engine run its actors in an order drawn from ``rng``. Call it outside the engine's loop."""
-    scheduler = SeededScheduler(engine, rng)
-    scheduler.succeed(engine.scheduler)
-    engine.scheduler = scheduler
-    engine.schedule = scheduler.schedule
-    engine.hand_over = scheduler.hand_over
+def seeded(rng: random.Random) -> Callable[[Engine], SeededScheduler]:
+    """An engine's option ``scheduler``: its actors run in an order drawn from ``rng``, from the first one on."""
+    return lambda engine: SeededScheduler(engine, rng)

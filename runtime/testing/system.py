@@ -18,7 +18,7 @@ from ..errors import NoProcess, UsageError, did_you_mean
 from ..outcomes import Started
 from ..reasons import KILL, Reason
 from ..spawning import start_error
-from .order import seed_order
+from .order import seeded
 from .probe import WITHIN, Probe
 from .record import Decision, EventName, Record, RecordedEvent
 from .relay import Relay, RelayActor
@@ -74,6 +74,7 @@ class VirtualSystem:
             "clock": self.clock,
             "rng": self.rng,
             "executor": InlineDispatcher(),
+            "scheduler": seeded(random.Random(f"{seed} order")),
             # A real watch would tell of another handler in each run.
             "slow_handler": float("inf"),
             **options,
@@ -131,7 +132,7 @@ class VirtualSystem:
         Args:
             starter: ``dspex.astart``.
             *args: for it.
-            **options: for it; clock, random source and executor are added.
+            **options: for it; clock, random source, executor and the seeded order are added.
 
         Raises:
             UsageError: this system runs actors already.
@@ -150,7 +151,6 @@ class VirtualSystem:
     def _adopt(self, engine: Engine) -> Engine:
         self._engine = engine
         self.settle()
-        seed_order(engine, random.Random(f"{self.seed} order"))
         self._record = Record(engine, self.loop)
         self._starts = StartFaults(engine)
         return engine

@@ -10,19 +10,21 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 
 from thespian.actors import Actor, ActorAddress
 
 from ...actors.config_messages import (
     DeclareModule,
     DeclareProvider,
+    DeclareRoute,
     GetSetting,
     UndeclareModule,
     UndeclareProvider,
+    UndeclareRoute,
     UpdateSetting,
 )
-from ...runtime.child_spec import ChildSpec, as_child_spec
+from ...runtime.child_spec import ChildSpec, StartChild, as_child_spec
 from ...runtime.context import Context
 from ...runtime.engine import Engine
 from ...runtime.errors import Error, StartError, SupervisorError
@@ -30,15 +32,16 @@ from ...runtime.names import NameEntry, qualify
 from ...runtime.outcomes import Ignored, Started
 from ...runtime.reasons import KILL, SHUTDOWN, Reason
 from ..keeper import Declare, DeclaredSet, Kept, Undeclare
-from ..messages import StartChild
 from . import names
-from .declared import module_spec, provider_spec
+from .declared import module_spec, provider_spec, route_spec
 from .failure import cause_of, child_start_error, unfold
 from .handles import AsyncModule
 from .health import Health, health_of
 from .life import Life
 from .picture import TreeNode, draw, tree_of
 from .views import CALL_TIMEOUT, AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry
+
+Undo: TypeAlias = UndeclareProvider | UndeclareRoute | UndeclareModule
 
 
 class AsyncApp:
@@ -94,6 +97,30 @@ class AsyncApp:
         await self._ask(names.CONFIG, UndeclareProvider(name))
         await self._forget(names.PROVIDER_KEEPER, provider_spec(name))
 
+    async def configure_route(self, name: str, /, *targets: str | Mapping[str, Any], **settings: Any) -> None:
+        """Declare a route across several providers, or change one that runs; modules name it as they name a provider.
+
+        Args:
+            name: its id; calls go to ``provider/<name>``.
+            *targets: ids of the providers in order of preference, or tables of provider, model and weight.
+            **settings: further fields of ``RouteSettings``: strategy, fallback_on.
+
+        Raises:
+            ConfigError: a setting is unknown, of the wrong type or out of range, or a provider has the name.
+        """
+        tables = [{"provider": target} if isinstance(target, str) else dict(target) for target in targets]
+        await self._ask(names.CONFIG, DeclareRoute(name, {"targets": tables, **settings}))
+        await self._keep(names.PROVIDER_KEEPER, route_spec(name), UndeclareRoute(name))
+
+    async def remove_route(self, name: str) -> None:
+        """Stop a route and forget it.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        await self._ask(names.CONFIG, UndeclareRoute(name))
+        await self._forget(names.PROVIDER_KEEPER, route_spec(name))
+
     async def start_module(self, id: str, signature: str, /, *, provider: str, **settings: Any) -> AsyncModule:
         """Declare a module and start it; it comes back after any restart.
 
@@ -132,7 +159,7 @@ class AsyncApp:
     async def _ask(self, target: str, message: Any, timeout: float | None = CALL_TIMEOUT) -> Any:
         return await self._life.call(target, message, timeout=timeout)  # the standard parts: in no namespace
 
-    async def _keep(self, keeper: str, spec: ChildSpec, undo: UndeclareProvider | UndeclareModule) -> None:
+    async def _keep(self, keeper: str, spec: ChildSpec, undo: Undo) -> None:
         try:
             await self._ask(keeper, Declare(spec), None)
         except SupervisorError as error:

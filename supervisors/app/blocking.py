@@ -47,7 +47,7 @@ class App:
         self.registry = Registry(self.aio.registry, life.run)
         self.events = Events(self.aio.events, life.run)
         self.telemetry = Telemetry(self.aio.telemetry, life.run)
-        self.lm = LM(self.aio.lm, life.run)
+        self.lm = LM(self.aio.lm, life)
 
     @property
     def engine(self) -> Engine:
@@ -63,6 +63,14 @@ class App:
     def remove_provider(self, name: str) -> None:
         """Stop a provider and forget it."""
         self._life.run(self.aio.remove_provider(name))
+
+    def configure_route(self, name: str, /, *targets: str | Mapping[str, Any], **settings: Any) -> None:
+        """Declare a route across several providers; see :meth:`.AsyncApp.configure_route`."""
+        self._life.run(self.aio.configure_route(name, *targets, **settings))
+
+    def remove_route(self, name: str) -> None:
+        """Stop a route and forget it."""
+        self._life.run(self.aio.remove_route(name))
 
     def start_module(self, id: str, signature: str, /, *, provider: str, **settings: Any) -> Module:
         """Declare a module and start it; see :meth:`.AsyncApp.start_module`."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from ...actors.event_query import EventPage
@@ -10,10 +11,14 @@ from ...actors.event_store import StoreStatistics
 from ...actors.event_tree import TraceNode
 from ...actors.events import Event
 from ...actors.lm import LMResponse, Message
+from ...actors.lm_chunks import LMChunk
 from ...actors.metrics_snapshot import MetricsSnapshot
+from ...actors.provider_messages import OnLimit
 from ...actors.registry_rows import RegistryRow
 from ...runtime.context import Context
-from .views import LM_TIMEOUT, AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry
+from .life import Life
+from .streams import MAX_DEMAND, AnswerStream
+from .views import LM_TIMEOUT, AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry, stream_of
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
@@ -89,9 +94,9 @@ class Telemetry:
 class LM:
     """The providers themselves; see :class:`.AsyncLM`."""
 
-    def __init__(self, view: AsyncLM, run: Run) -> None:
+    def __init__(self, view: AsyncLM, life: Life) -> None:
         self._view = view
-        self._run = run
+        self._life = life
 
     def complete(
         self,
@@ -100,7 +105,27 @@ class LM:
         *,
         timeout: float | None = LM_TIMEOUT,
         user: str | None = None,
+        accounts: Sequence[str] = (),
+        on_limit: OnLimit | None = None,
+        cache: bool = True,
         **fields: Any,
     ) -> LMResponse:
         """Send one request to a provider; see :meth:`.AsyncLM.complete`."""
-        return self._run(self._view.complete(provider, messages, timeout=timeout, user=user, **fields))  # type: ignore[no-any-return]
+        how: dict[str, Any] = {"accounts": accounts, "on_limit": on_limit, "cache": cache}
+        return self._life.run(self._view.complete(provider, messages, timeout=timeout, user=user, **how, **fields))
+
+    def stream(
+        self,
+        provider: str,
+        messages: str | Sequence[Message],
+        *,
+        timeout: float | None = LM_TIMEOUT,
+        user: str | None = None,
+        max_demand: int = MAX_DEMAND,
+        accounts: Sequence[str] = (),
+        on_limit: OnLimit | None = None,
+        **fields: Any,
+    ) -> AnswerStream[LMChunk, LMResponse]:
+        """Send one request to a provider and read its answer in pieces; see :meth:`.AsyncLM.stream`."""
+        ask = partial(stream_of, self._life, provider, messages, timeout, user, max_demand, accounts, on_limit, fields)
+        return AnswerStream(self._life, ask)

@@ -8,19 +8,37 @@ from __future__ import annotations
 
 from ...actors.config_messages import GetSetting
 from ...actors.predict import PredictModule
+from ...actors.protection import ProtectionActor
 from ...actors.provider import ProviderActor
+from ...actors.route import RouteActor
+from ...actors.settings import AiSettings
 from ...runtime.child_spec import ChildSpec
 from ...runtime.gen_server import GenServer
+from ..dynamic_supervisor import DynamicSupervisor
 from ..supervisor import Supervisor
 from . import names
 
 
 def provider_spec(id: str) -> ChildSpec:
-    """The supervisor of one provider. Its protection and its streams will stand beside the provider actor."""
+    """The supervisor of one provider. Its protection stands left of it, so that a crash does not reset that."""
     return Supervisor.child_spec(
         f"provider/{id}",
-        [ChildSpec("provider", ProviderActor, (id,), name=f"provider/{id}")],
+        [
+            ChildSpec("protection", ProtectionActor, (id,), name=f"protection/{id}"),
+            ChildSpec("provider", ProviderActor, (id,), name=f"provider/{id}"),
+            DynamicSupervisor.child_spec("streams", name=f"streams/{id}"),
+        ],
         strategy="rest_for_one",
+        restart="transient",
+        name=f"supervisor/provider/{id}",
+    )
+
+
+def route_spec(id: str) -> ChildSpec:
+    """The supervisor of one route across providers; it stands among them and answers as one of them does."""
+    return Supervisor.child_spec(
+        f"provider/{id}",
+        [ChildSpec("route", RouteActor, (id,), name=f"provider/{id}")],
         restart="transient",
         name=f"supervisor/provider/{id}",
     )
@@ -30,16 +48,20 @@ def module_spec(id: str) -> ChildSpec:
     """The supervisor of one module."""
     return Supervisor.child_spec(
         f"module/{id}",
-        [ChildSpec("module", PredictModule, (id,), name=f"module/{id}")],
+        [
+            ChildSpec("module", PredictModule, (id,), name=f"module/{id}"),
+            DynamicSupervisor.child_spec("streams", name=f"streams/module/{id}"),
+        ],
+        strategy="rest_for_one",
         restart="transient",
         name=f"supervisor/module/{id}",
     )
 
 
 async def declared_providers(keeper: GenServer) -> list[ChildSpec]:
-    """Every provider that configuration knows now."""
-    providers = await keeper.call(names.CONFIG, GetSetting(("ai", "providers")))
-    return [provider_spec(id) for id in providers]
+    """Every provider and every route that configuration knows now."""
+    ai: AiSettings = await keeper.call(names.CONFIG, GetSetting(("ai",)))
+    return [provider_spec(id) for id in ai.providers] + [route_spec(id) for id in ai.routes]
 
 
 async def declared_modules(keeper: GenServer) -> list[ChildSpec]:

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any, Final
 
-from ...actors.module_messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, Predict, PredictOptions
+from ...actors.field_chunks import FieldChunk
+from ...actors.module_messages import (
+    DEFAULT_OPTIONS,
+    ModuleInfo,
+    ModuleStatus,
+    Predict,
+    PredictOptions,
+    PredictStream,
+)
 from ...actors.prediction import Prediction
 from ...runtime.context import Context
 from ...runtime.errors import UsageError, did_you_mean
 from .life import Life
+from .streams import MAX_DEMAND, AnswerStream, AsyncAnswerStream, Opening
 from .views import CALL_TIMEOUT, check_who
 
 MODULE_TIMEOUT: Final = 30.0
 _ANSWER_TIME: Final = 1.0
 """Seconds beyond the module's own deadline in which its word about a missed one reaches the caller."""
-_CALL: Final = ("user", "trace_id", "fail_fast")
+_CALL: Final = ("user", "trace_id", "fail_fast", "max_demand")
 _MODEL: Final = tuple(field.name for field in fields(PredictOptions))
 
 
@@ -28,6 +38,7 @@ class CallOptions:
         user: on whose behalf; travels with every message and event of the call.
         trace_id: a trace begun elsewhere, to join.
         fail_fast: refuse at once if the module is restarting, instead of waiting for it.
+        max_demand: pieces of a stream that are asked for and not read yet.
         predict: options of :class:`~dspex.actors.module_messages.PredictOptions`, for these calls only. Its
             ``timeout`` is the deadline of the whole call; the module's own holds if it is not given.
     """
@@ -35,6 +46,7 @@ class CallOptions:
     user: str | None = None
     trace_id: str | None = None
     fail_fast: bool = False
+    max_demand: int = MAX_DEMAND
     predict: PredictOptions = DEFAULT_OPTIONS
 
     def changed(self, changes: Mapping[str, Any]) -> CallOptions:
@@ -56,11 +68,19 @@ class CallOptions:
 
     def call(self, name: str, inputs: Mapping[str, Any], life: Life) -> tuple[Predict, dict[str, Any]]:
         """The message of one call with a trace of its own, and how it is sent."""
+        return Predict(inputs, self.predict), self._how(name, life)
+
+    def opening(self, name: str, inputs: Mapping[str, Any], life: Life) -> Opening:
+        """How a stream with these options is begun."""
+        message = PredictStream(inputs, self.predict, self.max_demand)
+        return Opening(name, message, self._how(name, life), self.max_demand)
+
+    def _how(self, name: str, life: Life) -> dict[str, Any]:
         context = Context.root(life.engine.ids, user=self.user, trace_id=self.trace_id)
         timeout = self.predict.timeout
         if timeout is None:
             timeout = _own_timeout(life, name) + _ANSWER_TIME
-        return Predict(inputs, self.predict), {"timeout": timeout, "fail_fast": self.fail_fast, "context": context}
+        return {"timeout": timeout, "fail_fast": self.fail_fast, "context": context}
 
 
 def _own_timeout(life: Life, name: str) -> float:
@@ -104,6 +124,15 @@ class AsyncModule:
         message, how = self._options.call(self.name, inputs, self._life)
         return await self._life.call(self.name, message, **how)  # type: ignore[no-any-return]
 
+    def stream(self, /, **inputs: Any) -> AsyncAnswerStream[FieldChunk, Prediction]:
+        """Predict in pieces: the text of each output field as it grows, then the whole as ``stream.result``.
+
+        Raises (when it is begun or read):
+            SignatureError, LMError, ParseError, CallError: as a call does; StreamInterrupted (an LMError) if it
+                breaks off after a piece was delivered.
+        """
+        return AsyncAnswerStream(self._life, partial(self._options.opening, self.name, inputs, self._life))
+
     async def status(self) -> ModuleStatus:
         """What the module says of itself."""
         return await self._life.call(self.name, ModuleInfo(), timeout=CALL_TIMEOUT)  # type: ignore[no-any-return]
@@ -134,6 +163,10 @@ class Module:
         """Predict; raises as :meth:`AsyncModule.__call__`."""
         message, how = self._options.call(self.name, inputs, self._life)
         return self._life.call_blocking(self.name, message, **how)  # type: ignore[no-any-return]
+
+    def stream(self, /, **inputs: Any) -> AnswerStream[FieldChunk, Prediction]:
+        """Predict in pieces; see :meth:`AsyncModule.stream`."""
+        return AnswerStream(self._life, partial(self._options.opening, self.name, inputs, self._life))
 
     def status(self) -> ModuleStatus:
         """What the module says of itself."""

@@ -6,24 +6,28 @@ reports, so it only casts and logs.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ...actors.event_outbox import EventOutbox
-from ...actors.events import SupervisorReport
+from ...actors.events import EngineReport, Event, SupervisorReport
 from ...runtime.context import Context
 from ...runtime.engine import Engine
 from ...runtime.errors import Error
 from ...runtime.log import get_logger
 from ...runtime.reasons import Crash, describe
+from ...runtime.telemetry import EventName, Handler
 from ..reports import REPORT_EVENT
 from .failure import unfold
 
-HANDLER_ID: Final = "dspex.reports"
+Facts: TypeAlias = Mapping[str, Any]
+DEADLOCK: Final = ("dspex", "engine", "deadlock")
+STUCK_HANDLER: Final = ("dspex", "engine", "stuck_handler")
 
 
 class ReportHandler:
-    """Turns each supervisor report into an event and a log line.
+    """Turns each supervisor report into an event and a log line, and what the engine's watchdog finds into an event.
 
     Args:
         engine: whose telemetry it listens to.
@@ -34,36 +38,55 @@ class ReportHandler:
         self._outbox = EventOutbox(engine)
         self._log = get_logger("dspex.supervisor")
 
+        self._handlers: dict[str, tuple[EventName, Handler]] = {
+            "dspex.reports": (REPORT_EVENT, self._report),
+            "dspex.deadlock": (DEADLOCK, self._deadlock),
+            "dspex.stuck_handler": (STUCK_HANDLER, self._stuck_handler),
+        }
+
     def attach(self) -> None:
         """Begin to listen."""
-        self._engine.telemetry.attach(HANDLER_ID, REPORT_EVENT, self._handle)
+        for id, (event, handler) in self._handlers.items():
+            self._engine.telemetry.attach(id, event, handler)
 
     def detach(self) -> None:
         """Stop listening."""
-        self._engine.telemetry.detach(HANDLER_ID)
+        for id in self._handlers:
+            self._engine.telemetry.detach(id)
 
-    def _handle(
-        self, event: tuple[str, ...], measurements: Mapping[str, Any], metadata: Mapping[str, Any], config: Any
-    ) -> None:
+    def _report(self, event: EventName, measurements: Facts, metadata: Facts, config: Any) -> None:
         supervisor, kind = metadata["supervisor"], metadata["kind"]
         below, reason = unfold(metadata["reason"])
         child = str(metadata["child"].name or metadata["child"].id)
         why = "/".join(below) + ": " * bool(below) + describe(reason)
-        context = Context.root(self._engine.ids)
-        self._outbox.emit(
-            SupervisorReport(
-                id=self._engine.ids.sortable(),
-                time=self._engine.clock.time(),
-                trace_id=context.trace_id,
-                span_id=context.span_id,
-                source=supervisor,
-                kind=kind,
-                supervisor=supervisor,
-                child=child,
-                reason=why,
-            )
-        )
+        self._emit(SupervisorReport, supervisor, kind=kind, supervisor=supervisor, child=child, reason=why)
         # An error of ours says it all in one sentence; of any other one wants to see where.
         unforeseen = isinstance(reason, Crash) and not isinstance(reason.error, Error)
         details = {"exc_info": reason.error} if unforeseen else {}
         self._log.warning(kind, supervisor=supervisor, child=child, reason=why, **details)
+
+    def _deadlock(self, event: EventName, measurements: Facts, metadata: Facts, config: Any) -> None:
+        chain, left = metadata["chain"], measurements["seconds_left"]
+        seconds = None if math.isinf(left) else max(0.0, left)
+        self._emit(
+            EngineReport, chain[0], kind="deadlock", actors=chain, messages=metadata["messages"], seconds=seconds
+        )
+
+    def _stuck_handler(self, event: EventName, measurements: Facts, metadata: Facts, config: Any) -> None:
+        actor, message = metadata["actor"], metadata["message_type"]
+        seconds = measurements["seconds"]
+        self._emit(EngineReport, actor, kind="stuck_handler", actors=(actor,), messages=(message,), seconds=seconds)
+
+    def _emit(self, cls: type[Event], source: str, **fields: Any) -> None:
+        engine = self._engine
+        context = Context.root(engine.ids)
+        self._outbox.emit(
+            cls(
+                id=engine.ids.sortable(),
+                time=engine.clock.time(),
+                trace_id=context.trace_id,
+                span_id=context.span_id,
+                source=source,
+                **fields,
+            )
+        )

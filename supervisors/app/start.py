@@ -14,6 +14,7 @@ from ...actors.settings_load import load_settings
 from ...runtime.engine import Engine
 from ...runtime.errors import UsageError, did_you_mean
 from ...runtime.host import LoopChoice
+from ...runtime.watchdog import LOOK_EVERY
 from ..specs import AnySpec
 from .awaitable import AsyncApp
 from .blocking import App
@@ -136,7 +137,9 @@ def _prepare(
 ) -> Life:
     _check_options(options)
     kept = children if isinstance(children, KeptSpecs) else KeptSpecs.of(children)
-    chosen: dict[str, Any] = {"name": settings.app.name, **options}
+    # On time of its own, as in tests, a timer that goes on for ever would hide that nothing is left to do.
+    watch = None if "clock" in options else LOOK_EVERY
+    chosen: dict[str, Any] = {"name": settings.app.name, "watch": watch, **options}
     return Life(Engine(loop=loop, **chosen), Plan(settings, kept))
 
 

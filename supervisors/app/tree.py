@@ -3,11 +3,11 @@
 ::
 
     application (rest_for_one)
-    ├── core (rest_for_one): event store · configuration · registry
+    ├── core (rest_for_one): event store · configuration · budgets · registry
     ├── providers (rest_for_one): pool (dynamic) · keeper
     ├── modules   (rest_for_one): pool (dynamic) · keeper
     ├── runs      (rest_for_one): pool (dynamic) · keeper
-    ├── observers (one_for_one): telemetry
+    ├── observers (one_for_one): telemetry · cache
     └── children  (one_for_one): the user's own
 
 The supervisors of the standard parts are patient. What they restart comes back in a millisecond and has lost nothing
@@ -23,6 +23,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Final
 
+from ...actors.budget_ledger import BudgetLedger
+from ...actors.budgets import BudgetActor
+from ...actors.cache import CacheActor
 from ...actors.configuration import ConfigurationActor, Subscriptions
 from ...actors.event_store import EventStore, open_journal
 from ...actors.journal import Journal
@@ -58,12 +61,14 @@ class Plan:
         children: the declared specs of the user's own actors; outlive the supervisor that runs them.
         vault: literal secrets given at run time; outlives the configuration actor, never written down.
         subscriptions: who is told of changed settings; outlives the configuration actor too.
+        ledger: what was spent; outlives the budget actor.
     """
 
     settings: Settings
     children: KeptSpecs = field(default_factory=KeptSpecs)
     vault: SecretVault = field(default_factory=SecretVault)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
+    ledger: BudgetLedger = field(default_factory=BudgetLedger)
 
     def journal(self) -> Journal | Callable[[], Journal]:
         """How the event store gets its journal: a file is opened by the actor, a journal in memory outlives it."""
@@ -103,6 +108,7 @@ def _core(plan: Plan) -> ChildSpec:
                 kwargs={"settings": plan.settings, "vault": plan.vault, "subscriptions": plan.subscriptions},
                 name=names.CONFIG,
             ),
+            ChildSpec("budgets", BudgetActor, kwargs={"ledger": plan.ledger}, name=names.BUDGETS),
             ChildSpec("registry", RegistryActor, name=names.REGISTRY),
         ],
         strategy="rest_for_one",
@@ -129,6 +135,7 @@ def _observers(plan: Plan) -> ChildSpec:
         "telemetry", TelemetryActor, kwargs={"settings": plan.settings.telemetry}, name=names.TELEMETRY
     )
     observers = [telemetry] if plan.settings.telemetry.enabled else []
+    observers.append(ChildSpec("cache", CacheActor, kwargs={"app": plan.settings.app.name}, name=names.CACHE))
     return Supervisor.child_spec("observers", observers, name=names.OBSERVERS, **PATIENCE)
 
 

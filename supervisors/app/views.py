@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, TypeVar
 
 from ...actors.event_query import EventPage, EventQuery
 from ...actors.event_store import AppendAcked, GetEvent, Query, StoreStatistics, StoreStats, TraceTree
 from ...actors.event_tree import TraceNode
 from ...actors.events import CustomEvent, Event
 from ...actors.lm import LMRequest, LMResponse, Message
+from ...actors.lm_chunks import LMChunk
 from ...actors.metrics_snapshot import MetricsSnapshot
-from ...actors.provider import Complete
+from ...actors.provider_messages import Ask, Complete, OnLimit, OpenStream
 from ...actors.registry_messages import Count, Lookup, Select, WaitForName
 from ...actors.registry_rows import RegistryRow
 from ...actors.telemetry import Snapshot
@@ -20,6 +22,9 @@ from ...runtime.errors import ConfigError, UsageError
 from ...runtime.names import qualify
 from . import names
 from .life import Life
+from .streams import MAX_DEMAND, AsyncAnswerStream, Opening
+
+A = TypeVar("A", bound=Ask)
 
 CALL_TIMEOUT = 5.0
 """Seconds a call may take unless told otherwise (OTP's default)."""
@@ -167,6 +172,9 @@ class AsyncLM:
         *,
         timeout: float | None = LM_TIMEOUT,
         user: str | None = None,
+        accounts: Sequence[str] = (),
+        on_limit: OnLimit | None = None,
+        cache: bool = True,
         **fields: Any,
     ) -> LMResponse:
         """Send one request to a provider.
@@ -176,14 +184,75 @@ class AsyncLM:
             messages: the conversation; a text is one user message.
             timeout: seconds for the whole call.
             user: on whose behalf.
+            accounts: budgets that pay for it beside the provider's own.
+            on_limit: ``wait`` for room or ``fail`` at once; as the provider is configured if None.
+            cache: whether an answer from the cache will do, and may be kept there.
             **fields: other fields of ``LMRequest``: model, temperature, max_tokens, ...; only what is given is sent.
 
         Raises:
             LMError: the provider failed.
             UsageError: the user is no text.
         """
-        check_who(user, None)
-        conversation = (Message("user", messages),) if isinstance(messages, str) else tuple(messages)
-        context = Context.root(self._life.engine.ids, user=user)
-        request = LMRequest(conversation, **fields)
-        return await self._life.call(f"provider/{provider}", Complete(request), timeout=timeout, context=context)  # type: ignore[no-any-return]
+        how = {"accounts": tuple(accounts), "on_limit": on_limit, "cache": cache}
+        asked, context = _ask(self._life, Complete, messages, user, fields, **how)
+        return await self._life.call(f"provider/{provider}", asked, timeout=timeout, context=context)  # type: ignore[no-any-return]
+
+    def stream(
+        self,
+        provider: str,
+        messages: str | Sequence[Message],
+        *,
+        timeout: float | None = LM_TIMEOUT,
+        user: str | None = None,
+        max_demand: int = MAX_DEMAND,
+        accounts: Sequence[str] = (),
+        on_limit: OnLimit | None = None,
+        **fields: Any,
+    ) -> AsyncAnswerStream[LMChunk, LMResponse]:
+        """Send one request to a provider and read its answer in pieces.
+
+        Args:
+            provider: its id.
+            messages: the conversation; a text is one user message.
+            timeout: seconds until the first piece; then the provider's limits of a stream hold.
+            user: on whose behalf.
+            max_demand: pieces that are asked for and not read yet.
+            accounts: budgets that pay for it beside the provider's own.
+            on_limit: ``wait`` for room or ``fail`` at once; as the provider is configured if None.
+            **fields: other fields of ``LMRequest``.
+
+        Raises (when it is begun or read):
+            LMError: the provider failed; StreamInterrupted if that was after a piece had been delivered.
+            UsageError: the user is no text.
+        """
+        ask = partial(stream_of, self._life, provider, messages, timeout, user, max_demand, accounts, on_limit, fields)
+        return AsyncAnswerStream(self._life, ask)
+
+
+def stream_of(
+    life: Life,
+    provider: str,
+    messages: str | Sequence[Message],
+    timeout: float | None,
+    user: str | None,
+    max_demand: int,
+    accounts: Sequence[str],
+    on_limit: OnLimit | None,
+    fields: Mapping[str, Any],
+) -> Opening:
+    """How a stream of a provider is begun."""
+    asked, context = _ask(life, OpenStream, messages, user, fields, accounts=tuple(accounts), on_limit=on_limit)
+    return Opening(f"provider/{provider}", asked, {"timeout": timeout, "context": context}, max_demand)
+
+
+def _ask(
+    life: Life,
+    kind: type[A],
+    messages: str | Sequence[Message],
+    user: str | None,
+    fields: Mapping[str, Any],
+    **how: Any,
+) -> tuple[A, Context]:
+    check_who(user, None)
+    conversation = (Message("user", messages),) if isinstance(messages, str) else tuple(messages)
+    return kind(LMRequest(conversation, **fields), **how), Context.root(life.engine.ids, user=user)

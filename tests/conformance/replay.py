@@ -1,12 +1,12 @@
-"""Replay recorded scenarios of a real OTP against our supervisors.
+"""Replay recorded scenarios of a real OTP against our supervisors, and vectors of a real GenStage against our stages.
 
 Usage::
 
     python -m tests.conformance.replay FILE.jsonl [FILE.jsonl ...] [--trace]
 
-Prints a line for each scenario that differs (name, step, expected, got) and at last ``N equal, M
-differ``; the exit status is 1 if any differs. With ``--trace`` it prints the produced traces as JSON
-lines instead, and needs no expected ones.
+What a line holds decides which. Prints a line for each scenario that differs (name, step, expected, got) and
+at last ``N equal, M differ``; the exit status is 1 if any differs. With ``--trace`` it prints the produced
+traces as JSON lines instead, and needs no expected ones.
 """
 
 from __future__ import annotations
@@ -19,16 +19,29 @@ from pathlib import Path
 from typing import Any
 
 from .runner import run_scenario
+from .stage_replay import KINDS, run_vector, vector_difference
 
 DATA = Path(__file__).parent / "data"
 
 
 def scenarios(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a file: each with a scenario, and perhaps its trace."""
-    for line in path.read_text(encoding="utf-8").splitlines():
+    """The lines of a file: each a scenario, with its trace if that is known, or a vector of stages."""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         if line.strip():
             given = json.loads(line)
-            yield given if "scenario" in given else {"scenario": given}
+            if given.get("kind") in KINDS:
+                yield {"vector": given, "name": f"{path.stem}-{number}"}
+            else:
+                yield given if "scenario" in given else {"scenario": given}
+
+
+def replay(line: Mapping[str, Any]) -> tuple[dict[str, Any], str, str | None]:
+    """Run one line: what came, its name, and where that differs from what was recorded."""
+    if "vector" in line:
+        vector = run_vector(line["vector"])
+        return vector, line["name"], vector_difference(line["vector"], vector)
+    got = run_scenario(line["scenario"])
+    return got, got["name"], difference(line["trace"], got) if "trace" in line else None
 
 
 def difference(expected: Mapping[str, Any], got: Mapping[str, Any]) -> str | None:
@@ -54,16 +67,14 @@ def main(arguments: list[str]) -> int:
     equal = different = 0
     for path in options.files:
         for line in scenarios(path):
-            got = run_scenario(line["scenario"])
+            got, name, found = replay(line)
             if options.trace:
                 print(json.dumps(got, sort_keys=True))
-                continue
-            found = difference(line["trace"], got)
-            if found is None:
+            elif found is None:
                 equal += 1
             else:
                 different += 1
-                print(f"{line['scenario']['name']}: {found}")
+                print(f"{name}: {found}")
     if not options.trace:
         print(f"{equal} equal, {different} differ")
     return 1 if different else 0

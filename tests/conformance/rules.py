@@ -2,7 +2,8 @@
 
 ``SUP`` static supervisors, ``SIM`` simple_one_for_one, ``DYN`` DynamicSupervisor, ``LOG`` reports, ``GS``
 GenServer, ``LNK`` links and monitors, ``REG`` Registry, ``TSK`` Task and Task.Supervisor, ``PAR``
-PartitionSupervisor, ``TEL`` telemetry.
+PartitionSupervisor, ``TEL`` telemetry; of GenStage ``STG`` stages and streams, ``DSP`` dispatchers, ``INV``
+invariants, ``CSU`` ConsumerSupervisor.
 """
 
 from __future__ import annotations
@@ -38,9 +39,25 @@ _NUMBERS: Final = {
     "TSK": range(1, 9),
     "PAR": (1,),
     "TEL": range(1, 6),
+    "STG": (
+        *range(1, 7),
+        *range(10, 15),
+        *range(20, 24),
+        *range(30, 32),
+        *range(40, 44),
+        *range(50, 52),
+        *range(60, 62),
+        *range(70, 73),
+    ),
+    "DSP": (*range(1, 6), *range(10, 15), *range(20, 25)),
+    "CSU": range(1, 6),
 }
-RULES: Final = tuple(f"{kind}-{number:02}" for kind, numbers in _NUMBERS.items() for number in numbers)
-RULE: Final = re.compile(rf"\b(?:{'|'.join(_NUMBERS)})-\d\d\b")
+_INVARIANTS: Final = tuple(f"INV-{number}" for number in range(1, 7))
+RULES: Final = (
+    *(f"{kind}-{number:02}" for kind, numbers in _NUMBERS.items() for number in numbers),
+    *_INVARIANTS,
+)
+RULE: Final = re.compile(rf"\b(?:(?:{'|'.join(_NUMBERS)})-\d\d|INV-\d)\b")
 
 
 def named_by_tests(source: str) -> set[str]:

@@ -13,18 +13,8 @@ from dspex.runtime.engine import Engine
 from dspex.runtime.errors import AlreadyStarted, CallError, NoProcess, SpecError, StartError, SupervisorError
 from dspex.runtime.gen_server import Ignored, Started, StartFailed
 from dspex.runtime.messages import Resume, Suspend
-from dspex.supervisors.messages import (
-    ChildCounts,
-    ChildInfo,
-    CountChildren,
-    DeleteChild,
-    GetChildSpec,
-    RestartChild,
-    StartChild,
-    StartInstance,
-    TerminateChild,
-    WhichChildren,
-)
+from dspex.supervisors.messages import ChildCounts, ChildInfo, CountChildren, DeleteChild, GetChildSpec, RestartChild, StartInstance, TerminateChild, WhichChildren
+from dspex.runtime.child_spec import StartChild
 
 from .canonical import canonical_events, canonical_reports
 from .virtual_loop import LoopClock, VirtualLoop

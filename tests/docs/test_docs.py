@@ -19,7 +19,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-PATTERNS = ("README.md", "*/README.md", "actors/*/README.md", "supervisors/*/README.md", "docs/**/*.md")
+PATTERNS = (
+    "README.md",
+    "*/README.md",
+    "runtime/*/README.md",
+    "actors/*/README.md",
+    "supervisors/*/README.md",
+    "docs/**/*.md",
+)
 LIMIT = 60.0  # seconds for one block or example
 
 FENCE = re.compile(r"^(?P<indent> *)(?P<fence>`{3,}|~{3,})(?P<language>[\w+-]*)[^`]*$")

@@ -13,7 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -307,10 +307,15 @@ def test_a_provider_is_checked_before_it_is_declared() -> None:
         assert app.entry("provider/local") is None
 
 
-def test_a_provider_that_cannot_start_is_not_declared() -> None:
+def test_a_provider_that_cannot_start_is_not_declared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its own error comes back, and the next restart does not try it again."""
+
+    def broken(settings: object) -> NoReturn:
+        raise ConfigError("expected readable certificates, got none")
+
     with dspex.start(config=IN_MEMORY) as app:
-        with pytest.raises(ConfigError):
+        with monkeypatch.context() as patched, pytest.raises(ConfigError, match="certificates"):
+            patched.setattr("dspex.actors.provider.http_transport", broken)
             app.configure_provider("claude", kind="anthropic")
         assert dict(app.setting("ai", "providers")) == {}
         assert app.health().status == "healthy"  # nobody misses what never was

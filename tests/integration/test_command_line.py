@@ -61,7 +61,9 @@ def dspex_command(home: Path, *arguments: str, columns: int = 200) -> subprocess
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_ends_well_when_told(home: Path, number: signal.Signals) -> None:
-    """`run` shows the tree, and a signal stops it cleanly: exit status 0, and its last events are in the file."""
+    """`run` shows the tree and what will be missing; a signal stops it cleanly: exit status 0, all events in the file."""
+    file = home / "dspex.toml"
+    file.write_text(file.read_text() + '[modules.qb]\nsignature = "question -> answer"\nprovider = "loacl"\n')
     process = subprocess.Popen(
         [sys.executable, "-m", "dspex", "run", "-c", "dspex.toml", "--drain", "1"],
         cwd=home,
@@ -81,7 +83,10 @@ def test_run_ends_well_when_told(home: Path, number: signal.Signals) -> None:
         process.send_signal(number)
         errors = process.stderr.read()
     watchdog.cancel()
-    assert (process.returncode, errors) == (0, "")
+    assert (process.returncode, errors) == (
+        0,
+        "dspex: warning: expected one of the configured providers (local), got 'loacl', at modules.qb.provider\n",
+    )
     assert "module/qa" in shown
     found = dspex_command(home, "events", "-c", "dspex.toml", "--json", "--type", "registered")
     assert "module/qa" in found.stdout
@@ -91,7 +96,7 @@ def test_tree_shows_the_tree_and_leaves_nothing(home: Path) -> None:
     """`tree` prints text or JSON, and does not touch the event file."""
     shown = dspex_command(home, "tree", "-c", "dspex.toml")
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert "└── module/qa  [PredictModule]  idle" in shown.stdout
+    assert "├── module/qa  [PredictModule]  idle" in shown.stdout
     node = json.loads(dspex_command(home, "tree", "-c", "dspex.toml", "--json").stdout)
     assert node["label"] == "supervisor/application"
     assert [child["label"] for child in node["children"]][:2] == ["supervisor/core", "supervisor/providers"]
@@ -149,6 +154,16 @@ def test_events_reads_what_an_application_wrote(home: Path) -> None:
     ]
     lines = dspex_command(home, "events", "-c", "dspex.toml", "--trace", trace, "--json", "-n", "1").stdout.splitlines()
     assert [json.loads(line)["type"] for line in lines] == ["module_execution"]
+
+
+def test_a_misspelt_type_of_event_gets_a_hint(home: Path) -> None:
+    """`events --type` says on standard error that it knows no such type, and the nearest one; others it takes."""
+    with dspex.start(home / "dspex.toml"):
+        pass
+    missed = dspex_command(home, "events", "-c", "dspex.toml", "--type", "registred", "--json")
+    assert (missed.returncode, missed.stdout) == (0, "")
+    assert missed.stderr == "dspex: no event of type 'registred'; did you mean 'registered'?\n"
+    assert dspex_command(home, "events", "-c", "dspex.toml", "--type", "lm_response").stderr == ""
 
 
 def test_a_good_configuration_has_no_problems(home: Path) -> None:

@@ -98,7 +98,7 @@ def test_a_failed_call_leads_to_its_events(app: dspex.App) -> None:
         app.module("qa").options(user="ann")(question="FAIL")
     (root,) = app.events.tree(caught.value.correlation_id)
     types = [[event.type for event in node.events] for node in root.walk()]
-    assert types == [["module_execution"], ["lm_request", "lm_error"]]
+    assert types == [["module_execution"], ["lm_request", "lm_retry", "lm_retry", "lm_error"]]
     assert {event.user for node in root.walk() for event in node.events} == {"ann"}
 
 

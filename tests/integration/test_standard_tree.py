@@ -25,40 +25,58 @@ STANDARD = (
     names.CORE,
     names.EVENTS,
     names.CONFIG,
+    names.BUDGETS,
     names.REGISTRY,
     names.PROVIDERS,
     names.PROVIDER_POOL,
     "supervisor/provider/local",
+    "protection/local",
     "provider/local",
+    "streams/local",
     names.PROVIDER_KEEPER,
     names.MODULES,
     names.MODULE_POOL,
     "supervisor/module/qa",
     "module/qa",
+    "streams/module/qa",
     names.MODULE_KEEPER,
     names.RUNS,
     names.RUN_POOL,
     names.RUN_KEEPER,
     names.OBSERVERS,
     names.TELEMETRY,
+    names.CACHE,
     names.CHILDREN,
     "demo/counter",
 )
 """All of the tree below its root, in start order."""
 
+PROVIDER = ("supervisor/provider/local", "protection/local", "provider/local", "streams/local")
+MODULE = ("supervisor/module/qa", "module/qa", "streams/module/qa")
+
+
+def since(name: str) -> tuple[str, ...]:
+    """This one and everybody right of it."""
+    return STANDARD[STANDARD.index(name) :]
+
+
 RESTARTED_WITH = {
     names.CORE: STANDARD,
-    names.EVENTS: (names.EVENTS, names.CONFIG, names.REGISTRY),
-    names.CONFIG: (names.CONFIG, names.REGISTRY),
-    names.PROVIDERS: STANDARD[4:],
-    names.PROVIDER_POOL: (names.PROVIDER_POOL, names.PROVIDER_KEEPER, "supervisor/provider/local", "provider/local"),
-    "supervisor/provider/local": ("supervisor/provider/local", "provider/local"),
-    names.MODULES: STANDARD[9:],
-    names.MODULE_POOL: (names.MODULE_POOL, names.MODULE_KEEPER, "supervisor/module/qa", "module/qa"),
-    "supervisor/module/qa": ("supervisor/module/qa", "module/qa"),
-    names.RUNS: STANDARD[14:],
+    names.EVENTS: (names.EVENTS, names.CONFIG, names.BUDGETS, names.REGISTRY),
+    names.CONFIG: (names.CONFIG, names.BUDGETS, names.REGISTRY),
+    names.BUDGETS: (names.BUDGETS, names.REGISTRY),
+    names.PROVIDERS: since(names.PROVIDERS),
+    names.PROVIDER_POOL: (names.PROVIDER_POOL, names.PROVIDER_KEEPER, *PROVIDER),
+    PROVIDER[0]: PROVIDER,
+    PROVIDER[1]: PROVIDER[1:],
+    PROVIDER[2]: PROVIDER[2:],
+    names.MODULES: since(names.MODULES),
+    names.MODULE_POOL: (names.MODULE_POOL, names.MODULE_KEEPER, *MODULE),
+    MODULE[0]: MODULE,
+    MODULE[1]: MODULE[1:],
+    names.RUNS: since(names.RUNS),
     names.RUN_POOL: (names.RUN_POOL, names.RUN_KEEPER),
-    names.OBSERVERS: STANDARD[17:],
+    names.OBSERVERS: since(names.OBSERVERS),
     names.CHILDREN: (names.CHILDREN, "demo/counter"),
 }
 """Who comes back as a new incarnation when this one is killed, by the strategies; who is not named, alone."""

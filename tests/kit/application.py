@@ -44,10 +44,10 @@ def provider_of(server: HttpServer, **more: Any) -> dict[str, Any]:
 
 
 def configuration(server: HttpServer, *modules: str, **more: Any) -> dict[str, Any]:
-    """A configuration with the provider ``local`` at this server, and these modules."""
+    """A configuration with the provider ``local`` at this server, and these modules; every request is sent."""
     return {
         **IN_MEMORY,
-        "ai": {"providers": {"local": provider_of(server)}},
+        "ai": {"providers": {"local": provider_of(server)}, "caching": {"enabled": False}},
         "modules": {name: {"signature": "question -> answer", "provider": "local"} for name in modules},
         **more,
     }

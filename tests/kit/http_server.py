@@ -12,15 +12,19 @@ from __future__ import annotations
 import contextlib
 import json
 import socket
+import ssl
 import struct
 import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 Script = Callable[["Exchange"], None]
+CERTIFICATE = Path(__file__).with_name("localhost.pem")
+"""Key and certificate of ``localhost`` and 127.0.0.1, in one file."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,17 @@ class Exchange:
         lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
         self.send("\r\n".join(lines).encode() + b"\r\n\r\n" + data)
 
+    def head(self, status: int = 200, *, content_type: str = "text/event-stream", **headers: str) -> None:
+        """Send the head of an answer in chunks; header names with ``_`` for ``-``."""
+        names = {"Content-Type": content_type, "Transfer-Encoding": "chunked"}
+        names |= {name.replace("_", "-"): value for name, value in headers.items()}
+        lines = [f"HTTP/1.1 {status} X", *(f"{name}: {value}" for name, value in names.items())]
+        self.send("\r\n".join(lines).encode() + b"\r\n\r\n")
+
+    def chunk(self, data: bytes) -> None:
+        """Send a piece of the body; an empty one ends it."""
+        self.send(b"%x\r\n%b\r\n" % (len(data), data))
+
     def close(self) -> None:
         """Close the connection politely."""
         self.closed = True
@@ -90,6 +105,10 @@ class Exchange:
 class HttpServer:
     """Serves ``script`` on 127.0.0.1, each connection on a thread of its own, until its ``with`` block ends.
 
+    Args:
+        script: what happens with a request.
+        tls: speak TLS, with :data:`CERTIFICATE`.
+
     Attributes:
         requests: all that came, in order.
         connections: how many there were.
@@ -98,8 +117,12 @@ class HttpServer:
         closed_at: monotonic time of that.
     """
 
-    def __init__(self, script: Script) -> None:
+    def __init__(self, script: Script, *, tls: bool = False) -> None:
         self.script = script
+        self._tls: ssl.SSLContext | None = None
+        if tls:
+            self._tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            self._tls.load_cert_chain(CERTIFICATE)
         self.requests: list[Request] = []
         self.arrived = threading.Event()
         self.client_closed = threading.Event()
@@ -113,7 +136,7 @@ class HttpServer:
     @property
     def url(self) -> str:
         """The server's address, without a slash at its end."""
-        return f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        return f"{'https' if self._tls else 'http'}://127.0.0.1:{self._listener.getsockname()[1]}"
 
     def __enter__(self) -> Self:
         self._spawn(self._accept)
@@ -148,6 +171,11 @@ class HttpServer:
             self._spawn(self._serve, sock)
 
     def _serve(self, sock: socket.socket) -> None:
+        if self._tls is not None:
+            try:
+                sock = self._tls.wrap_socket(sock, server_side=True)
+            except OSError:
+                return  # the client does not trust us
         with sock, sock.makefile("rb") as stream:
             while not self.stopping.is_set():
                 try:

@@ -14,11 +14,11 @@ from dspex.actors.events import Event
 from dspex.actors.lm import LMRequest, LMResponse, Message
 from dspex.actors.provider import Complete, ProviderActor, ProviderStatus, ProviderStatusReport
 from dspex.actors.registry_messages import Announce
-from dspex.actors.settings import ProviderSettings
+from dspex.actors.settings_providers import ProviderSettings
 from dspex.actors.transport import HttpRequest, HttpResponse
 from dspex.runtime.context import Context
 from dspex.runtime.engine import Engine
-from dspex.runtime.errors import LMTimeout
+from dspex.runtime.errors import LMError, LMTimeout
 from dspex.runtime.gen_server import GenServer, Started, call, cast
 from kit.http_server import completion
 
@@ -35,6 +35,8 @@ class FakeTransport:
         cancelled: how many requests were cancelled while they waited.
         gate: requests wait until it is set.
         answer: makes the answer to a request; may raise.
+        stream: makes the answer to a request for a stream; may raise.
+        streams: what it made.
         closed: how often it was closed.
     """
 
@@ -47,10 +49,26 @@ class FakeTransport:
         self.gate.set()
         self.sent = asyncio.Event()
         self.answer: Callable[[HttpRequest], HttpResponse] = lambda request: ok()
+        self.stream: Callable[[HttpRequest], FakeStream] = lambda request: FakeStream(*events("Hel", "lo"))
+        self.streams: list[FakeStream] = []
         self.closed = 0
 
     async def send(self, request: HttpRequest, *, timeout: float) -> HttpResponse:
         """Answer as told."""
+        await self._asked(request, timeout)
+        return self.answer(request)
+
+    async def open(self, request: HttpRequest, *, timeout: float) -> FakeStream:
+        """Begin an answer as told."""
+        await self._asked(request, timeout)
+        self.streams.append(self.stream(request))
+        return self.streams[-1]
+
+    async def aclose(self) -> None:
+        """Count."""
+        self.closed += 1
+
+    async def _asked(self, request: HttpRequest, timeout: float) -> None:
         assert self.closed == 0, "used after it was closed"
         self.requests.append(request)
         self.timeouts.append(timeout)
@@ -63,11 +81,72 @@ class FakeTransport:
         except asyncio.CancelledError:
             self.cancelled += 1
             raise
-        return self.answer(request)
+
+
+class FakeStream:
+    """An answer in pieces, without a socket.
+
+    Args:
+        *pieces: of the body; an error is raised in its turn.
+        status: of the head.
+        open_end: after the pieces nothing comes, until the test feeds more.
+
+    Attributes:
+        reads: how often it was asked for a piece.
+        waiting: set while a read waits for what is not there.
+        cancelled: how many reads were cancelled while they waited.
+        closed: how often it was closed.
+    """
+
+    def __init__(self, *pieces: bytes | LMError, status: int = 200, open_end: bool = False) -> None:
+        content_type = "text/event-stream" if status == 200 else "application/json"
+        self.head = HttpResponse(status, {"content-type": content_type, "x-request-id": "req-1"})
+        self.reads = self.cancelled = self.closed = 0
+        self.waiting = asyncio.Event()
+        self._pieces: asyncio.Queue[bytes | LMError] = asyncio.Queue()
+        self.feed(*pieces, *(() if open_end else (b"",)))
+
+    def feed(self, *pieces: bytes | LMError) -> None:
+        """Further pieces; an empty one ends the body."""
+        for piece in pieces:
+            self._pieces.put_nowait(piece)
+
+    async def read(self) -> bytes:
+        """The next piece."""
+        assert self.closed == 0, "read after it was closed"
+        self.reads += 1
+        if self._pieces.empty():
+            self.waiting.set()
+        try:
+            piece = await self._pieces.get()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        finally:
+            self.waiting.clear()
+        if isinstance(piece, LMError):
+            raise piece
+        if not piece:
+            self.feed(b"")  # the end stays the end
+        return piece
 
     async def aclose(self) -> None:
         """Count."""
         self.closed += 1
+
+
+def events(*texts: str, finish: str | None = "stop", usage: tuple[int, int] | None = (11, 3)) -> list[bytes]:
+    """A stream as OpenAI sends it, each event a piece: one for each text, the reason to finish, usage, the end."""
+    chunks: list[dict[str, Any]] = [{"choices": [{"index": 0, "delta": {"content": text}}]} for text in texts]
+    if finish is not None:
+        chunks.append({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+    if usage is not None:
+        into, out = usage
+        counts = {"prompt_tokens": into, "completion_tokens": out, "total_tokens": into + out}
+        chunks.append({"choices": [], "usage": counts})
+    told = [{"id": "chatcmpl-1", "object": "chat.completion.chunk", "model": "test-model", **chunk} for chunk in chunks]
+    lines = [f"data: {json.dumps(chunk)}\n\n".encode() for chunk in told]
+    return lines if finish is None else [*lines, b"data: [DONE]\n\n"]
 
 
 def ok(**more: Any) -> HttpResponse:
@@ -173,7 +252,9 @@ class World:
 
 def settings(**fields: Any) -> ProviderSettings:
     """Settings of a provider on this machine."""
-    return ProviderSettings.model_validate({"kind": "openai", "base_url": LOCAL, "default_model": "m"} | fields)
+    return ProviderSettings.model_validate(
+        {"kind": "openai", "base_url": LOCAL, "default_model": "m", "retry_attempts": 1} | fields
+    )
 
 
 def in_world(use: Callable[[World], Awaitable[T]]) -> T:

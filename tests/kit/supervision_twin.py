@@ -9,12 +9,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from dspex.runtime.address import LocalAddress
-from dspex.runtime.child_spec import ChildSpec
+from dspex.runtime.child_spec import ChildSpec, StartChild
 from dspex.runtime.errors import AlreadyStarted, StartError, SupervisorError
 from dspex.runtime.gen_server import Exit, GenServer, Ignore, Ignored, cast
 from dspex.runtime.testing import VirtualSystem
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.supervisors.messages import DeleteChild, RestartChild, StartChild, TerminateChild, WhichChildren
+from dspex.supervisors.messages import DeleteChild, RestartChild, TerminateChild, WhichChildren
 from dspex.supervisors.supervisor import Supervisor
 from kit.supervision import End
 from kit.supervision_model import AutoShutdown, Model, Outcome, Spec, Strategy, Sup, SupSpec, WorkerSpec, difference

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from dspex.runtime.child_spec import ChildSpec
+from dspex.runtime.child_spec import ChildSpec, StartChild
 from dspex.runtime.errors import Error
 from dspex.runtime.testing import VirtualSystem
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.supervisors.messages import CountChildren, StartChild, TerminateChild, WhichChildren
+from dspex.supervisors.messages import CountChildren, TerminateChild, WhichChildren
 from dspex.supervisors.supervisor import Supervisor
 from kit.seeds import under_many_seeds
 from kit.supervision import End

@@ -23,7 +23,8 @@ from dspex.actors.configuration import (
     ValidateSettings,
 )
 from dspex.actors.events import Event
-from dspex.actors.settings import ModuleSettings, ProviderSettings, Settings
+from dspex.actors.settings import ModuleSettings, Settings
+from dspex.actors.settings_providers import ProviderSettings
 from dspex.runtime.errors import ConfigError, SignatureError
 from dspex.runtime.secret import SecretRef
 from kit.configuration import CONFIG, LOCAL, PATH, Listener, Store, base, get, settle, start

@@ -14,18 +14,8 @@ from dspex.runtime.messages import Suspend
 from dspex.runtime.reasons import Crash
 from dspex.supervisors.backoff import Backoff
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.supervisors.messages import (
-    ChildCounts,
-    CountChildren,
-    DeleteChild,
-    GetChildSpec,
-    RestartChild,
-    StartChild,
-    StartInstance,
-    TerminateChild,
-    WhichChild,
-    WhichChildren,
-)
+from dspex.supervisors.messages import ChildCounts, CountChildren, DeleteChild, GetChildSpec, RestartChild, StartInstance, TerminateChild, WhichChild, WhichChildren
+from dspex.runtime.child_spec import StartChild
 from dspex.supervisors.simple import SimpleSupervisor
 from dspex.supervisors.supervisor import Supervisor
 from kit.supervision import Ask, End, House, Script, Stubborn, Worker, in_house

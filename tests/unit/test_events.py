@@ -15,6 +15,7 @@ from dspex.actors.event_tree import TraceNode, trace_tree
 from dspex.actors.events import (
     ConfigUpdated,
     CustomEvent,
+    EngineReport,
     Event,
     LmError,
     LmRequest,
@@ -50,6 +51,7 @@ ONE_OF_EACH: list[Event] = [
     Registered(**BASE, name="module/qa", kind="module", metadata={"provider": "p"}),
     Unregistered(**BASE, name="module/qa", reason="killed", restarts=2),
     SupervisorReport(**BASE, kind="child_terminated", supervisor="core", child="events", reason="killed"),
+    EngineReport(**BASE, kind="deadlock", actors=("a/a", "a/b"), messages=("Ask", None), seconds=2.5),
     ConfigUpdated(**BASE, path=("ai", "timeout"), value=3, previous=None),
     make("deploy", stage="test", nested={"a": [1, 2.5, None, True, "ü\0"]}),
 ]

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from dspex.runtime.child_spec import ChildSpec, child_spec
+from dspex.runtime.child_spec import ChildSpec, StartChild, child_spec
 from dspex.runtime.errors import NoProcess, SpecError, StartError, SupervisorError
 from dspex.runtime.gen_server import Ignore, Ignored
 from dspex.supervisors.backoff import Backoff
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
 from dspex.supervisors.keeper import Declare, DeclaredSet, Keeper, Undeclare
-from dspex.supervisors.messages import CountChildren, StartChild
+from dspex.supervisors.messages import CountChildren, TerminateChild
 from dspex.supervisors.supervisor import Supervisor
 from kit.supervision import Ask, House, Script, Worker, in_house
 
@@ -146,6 +146,22 @@ def test_what_the_pool_restarts_is_left_to_the_pool() -> None:
     in_house(test)
 
 
+def test_what_the_pool_gives_up_while_it_restarts_is_tried_again() -> None:
+    """A member whose restart the pool is told to forget is dead for the keeper, which tries it again later."""
+
+    async def test(house: House) -> None:
+        spec = child_spec("p", Worker, "p", name="w/p", backoff=Backoff(initial=5.0, jitter=False))
+        await start_pool_and_keeper(house, [spec])
+        await house.tell_to_end("w/p")
+        assert (await kept(house))[0].state == "restarting"
+        await house.call("the/pool", TerminateChild("w/p"))
+        assert (await kept(house))[0].state == "waiting"
+        await asyncio.sleep(1.1)
+        assert (await kept(house))[0].state == "running"
+
+    in_house(test)
+
+
 def test_it_waits_while_the_pool_delays_a_restart() -> None:
     """A member with a back-off of its own is restarting, not dead; nothing is started twice."""
 
@@ -154,7 +170,10 @@ def test_it_waits_while_the_pool_delays_a_restart() -> None:
         await start_pool_and_keeper(house, [spec])
         await house.tell_to_end("w/p")
         assert (await kept(house))[0].state == "restarting"
-        await asyncio.sleep(6.0)
+        handled = house.address("the/keeper").cell.handled
+        await asyncio.sleep(4.9)
+        assert house.address("the/keeper").cell.handled == handled  # it is told, it does not ask again and again
+        await asyncio.sleep(0.2)
         assert (await kept(house))[0].state == "running"
         assert (await house.call("the/pool", CountChildren())).specs == 1
 

@@ -11,11 +11,14 @@ from hypothesis import strategies as st
 
 from dspex.actors.credentials import Credentials
 from dspex.actors.lm import LMRequest, LMResponse, Message, ToolCall, Usage
-from dspex.actors.settings import ProviderSettings
+from dspex.actors.lm_chunks import LMChunk
+from dspex.actors.settings_providers import BASE_URLS, ProviderSettings
 from dspex.actors.transport import HttpRequest, HttpResponse
-from dspex.actors.wire_formats import wire_format
+from dspex.actors.wire_formats import WIRE_FORMATS, wire_format
 from dspex.actors.wire_formats.openai_chat import OpenAIChat
+from dspex.actors.wire_formats.openai_responses import OpenAIResponses
 from dspex.runtime.errors import ConfigError, LMError, LMInvalidRequest, LMProtocolError, LMRateLimited
+from kit.recorded_streams import decoder, delta, events, read
 
 CHAT = OpenAIChat()
 USER = (Message("user", "Hi"),)
@@ -154,6 +157,58 @@ def test_the_key_shows_in_no_repr() -> None:
     assert KEY not in shown
 
 
+def test_a_stream_is_asked_for_with_its_usage() -> None:
+    """``stream`` adds two keys and the type that is accepted, and nothing else changes."""
+    request = LMRequest(messages=USER)
+    plain, streamed = encode(request), CHAT.encode(request, settings(), Credentials(KEY), stream=True)
+    more = {"stream": True, "stream_options": {"include_usage": True}}
+    assert json.loads(streamed.body) == json.loads(plain.body) | more
+    assert streamed.headers["accept"] == "text/event-stream, application/json"
+    assert (streamed.url, streamed.headers["authorization"]) == (plain.url, plain.headers["authorization"])
+
+
+@pytest.mark.parametrize("fields", [{"temperature": 0.0}, {"top_p": 1.0}, {"seed": 0}])
+def test_sampling_is_refused_where_the_model_takes_none(fields: dict[str, Any]) -> None:
+    """``sampling = false`` refuses the field by its name, zero too; other requests go out."""
+    (name,) = fields
+    with pytest.raises(LMInvalidRequest, match=f"at {name}") as caught:
+        encode(LMRequest(messages=USER, **fields), sampling=False)
+    assert caught.value.facts["field"] == name
+    assert name in body_of(**fields)
+    assert encode(LMRequest(messages=USER, max_tokens=5), sampling=False).body
+
+
+SCHEMA = {"type": "object", "properties": {"a": {"type": "integer"}}}
+BY_SCHEMA = {"type": "json_schema", "json_schema": {"name": "out", "schema": SCHEMA, "strict": True}}
+OPENAI_URL = "https://api.openai.com/v1"
+
+
+@pytest.mark.parametrize(
+    ("mode", "asked", "sent", "url"),
+    [
+        (None, BY_SCHEMA, BY_SCHEMA, LOCAL),
+        ("json_schema", BY_SCHEMA, BY_SCHEMA, LOCAL),
+        ("json_schema", {"type": "json_object"}, {"type": "json_object"}, LOCAL),
+        ("json_object", BY_SCHEMA, {"type": "json_object", "schema": SCHEMA}, LOCAL),
+        ("json_object", BY_SCHEMA, {"type": "json_object"}, OPENAI_URL),
+        ("json_object", {"type": "json_object"}, {"type": "json_object"}, LOCAL),
+        ("none", {"type": "text"}, {"type": "text"}, LOCAL),
+    ],
+)
+def test_structured_output_is_asked_for_as_the_server_has_it(mode: Any, asked: Any, sent: Any, url: str) -> None:
+    """By schema, or as a JSON object with the schema where llama.cpp reads it (OpenAI refuses unknown keys)."""
+    request = LMRequest(messages=USER, response_format=asked)
+    assert json.loads(encode(request, schema_mode=mode, base_url=url).body)["response_format"] == sent
+
+
+@pytest.mark.parametrize("mode", ["none", "tool"])
+@pytest.mark.parametrize("asked", [BY_SCHEMA, {"type": "json_object"}])
+def test_structured_output_is_refused_where_there_is_none(mode: str, asked: dict[str, Any]) -> None:
+    """Not left out: the answer would be free text."""
+    with pytest.raises(LMInvalidRequest, match=r"schema_mode json_schema or json_object .* at response_format"):
+        encode(LMRequest(messages=USER, response_format=asked), schema_mode=mode)
+
+
 @given(st.text())
 def test_any_text_can_be_sent(text: str) -> None:
     """Any Python text, halves of surrogate pairs too, is valid JSON on the wire."""
@@ -182,7 +237,7 @@ def test_a_recorded_answer_of_openai() -> None:
         text="Hello!",
         model="gpt-test-2026",
         finish_reason="stop",
-        usage=Usage(19, 10, 29, 4, "provider"),
+        usage=Usage(19, 10, 29, 4, "provider", None, 0),
         request_id="req_1",
         response_id="chatcmpl-B9MBs8CjcvOU2jLn4n570S5qMJKcT",
     )
@@ -209,6 +264,16 @@ def test_what_is_absent_is_unknown() -> None:
         ({"prompt_tokens": 3, "prompt_tokens_details": None}, Usage(3, None, None, None, "provider")),
         ({"prompt_tokens": float("nan"), "total_tokens": float("inf")}, Usage()),
         ({"prompt_tokens": 1e300, "total_tokens": 2**63}, Usage()),
+        (
+            {
+                "prompt_tokens": 9,
+                "prompt_tokens_details": {"cached_tokens": 5, "cache_write_tokens": 2},
+                "completion_tokens": 4,
+                "completion_tokens_details": {"reasoning_tokens": 3},
+            },
+            Usage(9, 4, 13, 5, "provider", 2, 3),
+        ),
+        ({"prompt_tokens": 1, "completion_tokens_details": {"reasoning_tokens": "x"}}, Usage(1, source="provider")),
     ],
 )
 def test_usage_as_servers_send_it(usage: Any, expected: Usage) -> None:
@@ -249,10 +314,25 @@ def test_tool_calls_are_read() -> None:
     ]
     assert decode(message(None, tool_calls=calls)).tool_calls == (
         ToolCall("c1", "f", '{"a": 1}'),
-        ToolCall("", "g", '{"b": 2}'),
+        ToolCall("", "g", '{"b":2}'),
         ToolCall("c3", "", ""),
         ToolCall("", "", ""),
     )
+
+
+@pytest.mark.parametrize("key", ["reasoning_content", "reasoning"])
+def test_thoughts_are_read(key: str) -> None:
+    """Servers show what the model thinks under one of two names."""
+    assert decode(message("x", **{key: "Hm."})).reasoning == "Hm."
+    assert decode(message("x", **{key: None})).reasoning is None
+
+
+def test_an_answer_that_ended_in_an_error_is_that_error() -> None:
+    """Routers answer 200 with half a text and the error beside it."""
+    body = message("half")
+    body["choices"][0] |= {"finish_reason": "error", "error": {"code": 429, "message": "slow"}}
+    with pytest.raises(LMRateLimited, match="slow"):
+        decode(body)
 
 
 def test_an_answer_without_a_content_type_is_read() -> None:
@@ -285,7 +365,7 @@ def test_an_answer_without_a_content_type_is_read() -> None:
 )
 def test_what_is_no_completion_is_refused(body: bytes, kind: str) -> None:
     """HTML, truncated or other JSON, no choice: LMProtocolError, never an empty answer that looks right."""
-    with pytest.raises(LMProtocolError, match=r"expected a .*, got "):
+    with pytest.raises(LMProtocolError, match=r"expected (a .*|JSON), got "):
         decode(body, kind)
 
 
@@ -339,11 +419,228 @@ def test_no_bytes_break_the_reader(body: bytes) -> None:
     json.loads(body)
 
 
+# -- streams -------------------------------------------------------------------------------------
+
+
+def streamed(*chunks: Any, done: bool = True) -> LMResponse:
+    """The answer of a stream of these chunks."""
+    decoding = decoder(CHAT)
+    read(decoding, [events(*chunks, done=done)])
+    return decoding.response()
+
+
+def call(*fragments: Any) -> list[dict[str, Any]]:
+    """Chunks with one fragment of a tool call each, and the last one."""
+    return [*(delta(tool_calls=[fragment]) for fragment in fragments), delta("tool_calls")]
+
+
+def piece(arguments: Any = None, name: str | None = None, **fields: Any) -> dict[str, Any]:
+    """A fragment of a tool call."""
+    return fields | {"function": {"arguments": arguments} | ({} if name is None else {"name": name})}
+
+
+def test_each_kind_of_delta_is_a_chunk() -> None:
+    """Text, thoughts under both names, refusal; the role alone is none."""
+    decoding = decoder(CHAT)
+    found = read(
+        decoding,
+        [
+            events(
+                delta(role="assistant", content=""),
+                delta(reasoning_content="a"),
+                delta(reasoning="b"),
+                delta(content="c", refusal=None),
+                delta(content=[{"type": "text", "text": "d"}]),
+                delta("stop", refusal="e"),
+            )
+        ],
+    )
+    assert found == [
+        LMChunk(0, reasoning="a"),
+        LMChunk(1, reasoning="b"),
+        LMChunk(2, "c"),
+        LMChunk(3, "d"),
+        LMChunk(4, refusal="e"),
+    ]
+    answer = decoding.response()
+    assert (answer.text, answer.reasoning, answer.refusal, answer.finish_reason) == ("cd", "ab", "e", "stop")
+
+
+TWO = (ToolCall("t1", "f", '{"a":1}'), ToolCall("t2", "g", '{"b":2}'))
+
+
+@pytest.mark.parametrize(
+    "fragments",
+    [
+        # OpenAI: by index, id and name once.
+        [
+            piece("", "f", index=0, id="t1"),
+            piece('{"a"', index=0),
+            piece(":1}", index=0),
+            piece("", "g", index=1, id="t2"),
+            piece('{"b":2}', index=1),
+        ],
+        # interleaved
+        [
+            piece("", "f", index=0, id="t1"),
+            piece("", "g", index=1, id="t2"),
+            piece('{"a"', index=0),
+            piece('{"b":2}', index=1),
+            piece(":1}", index=0),
+        ],
+        # numbered from 1, id and name in every piece
+        [
+            piece('{"a"', "f", index=1, id="t1"),
+            piece(":1}", "f", index=1, id="t1"),
+            piece('{"b":2}', "g", index=2, id="t2"),
+        ],
+        # an id of its own for each piece
+        [piece('{"a"', "f", index=0, id="t1"), piece(":1}", index=0, id="x"), piece('{"b":2}', "g", index=1, id="t2")],
+        # whole calls, all with the index 0
+        [piece('{"a":1}', "f", index=0, id="t1"), piece('{"b":2}', "g", index=0, id="t2")],
+        # ... in pieces
+        [
+            piece('{"a"', "f", index=0, id="t1"),
+            piece(":1}", index=0),
+            piece("", "g", index=0, id="t2"),
+            piece('{"b":2}', index=0),
+        ],
+        # no index: whole calls
+        [piece('{"a":1}', "f", id="t1"), piece('{"b":2}', "g", id="t2")],
+        # ... in pieces, with null for what is not said
+        [
+            piece("", "f", id="t1", index=None),
+            piece('{"a"', id=None),
+            piece(":1}"),
+            piece(None, "g", id="t2"),
+            piece('{"b":2}', id=""),
+        ],
+        # ... pieces that name their call
+        [piece("", "f", id="t1"), piece("", "g", id="t2"), piece('{"a":1}', id="t1"), piece('{"b":2}', id="t2")],
+        # arguments as objects
+        [piece({"a": 1}, "f", index=0, id="t1"), piece({"b": 2}, "g", index=1, id="t2")],
+    ],
+)
+def test_tool_calls_in_pieces(fragments: list[dict[str, Any]]) -> None:
+    """However a server numbers its pieces, two calls are two calls, told apart in the chunks too."""
+    decoding = decoder(CHAT)
+    pieces = [chunk.tool_call for chunk in read(decoding, [events(*call(*fragments))]) if chunk.tool_call]
+    answer = decoding.response()
+    assert answer.tool_calls == TWO
+    assert answer.finish_reason == "tool_calls"
+    for index, whole in enumerate(TWO):
+        mine = [piece for piece in pieces if piece.index == index]
+        assert (mine[0].id, mine[0].name) == (whole.id, whole.name)
+        assert all((piece.id, piece.name) == ("", "") for piece in mine[1:])
+        assert "".join(piece.arguments for piece in mine) == whole.arguments
+
+
+def test_whole_calls_without_any_mark_are_told_apart_by_their_names() -> None:
+    """No index, no id: a name begins a call."""
+    answer = streamed(*call(piece("{}", "f"), piece("[1", "g"), piece("]")))
+    assert answer.tool_calls == (ToolCall("", "f", "{}"), ToolCall("", "g", "[1]"))
+
+
+def test_two_calls_in_one_chunk() -> None:
+    """Several fragments may come at once."""
+    answer = streamed(
+        delta(
+            "tool_calls", tool_calls=[piece('{"a":1}', "f", index=0, id="t1"), piece('{"b":2}', "g", index=1, id="t2")]
+        )
+    )
+    assert answer.tool_calls == TWO
+
+
+@pytest.mark.parametrize("first", ["usage", "finish"])
+def test_usage_may_come_on_any_chunk(first: str) -> None:
+    """Before the end, at it or after it; a later count replaces an earlier one; nonsense changes nothing."""
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    counted, end = delta(content="x") | {"usage": usage}, delta("stop") | {"usage": None}
+    order = [counted, end] if first == "usage" else [delta(content="x"), end, {"choices": [], "usage": usage}]
+    earlier = delta(content="x") | {"usage": {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}}
+    assert streamed(earlier, *order, {"usage": {}}, {"usage": "many"}).usage == Usage(1, 2, 3, None, "provider")
+
+
+@pytest.mark.parametrize("more", [{}, {"choices": []}, {"choices": None}, {"choices": [{}]}, {"choices": ["x"]}])
+def test_chunks_without_a_choice_are_normal(more: dict[str, Any]) -> None:
+    """Servers send filters' results, usage and keep-alives so."""
+    assert streamed({"id": "c1"} | more, delta(content="x"), {"id": "c1"} | more, delta("stop")).text == "x"
+
+
+def test_only_the_first_of_several_choices_is_read() -> None:
+    """Another choice is not mixed into the answer, and does not end it."""
+    other = {"id": "c1", "choices": [{"index": 1, "delta": {"content": "no"}, "finish_reason": "stop"}]}
+    assert streamed(delta(content="x"), other, delta("length")).finish_reason == "length"
+    assert streamed(delta(content="x"), other, delta("stop")).text == "x"
+    with pytest.raises(LMProtocolError):
+        streamed(delta(content="x"), other, done=False)
+
+
+@pytest.mark.parametrize("reason", [None, "", 0])
+def test_no_reason_is_no_end(reason: Any) -> None:
+    """An empty ``finish_reason`` does not end the answer; [DONE] does."""
+    assert streamed(delta(reason, content="x")).finish_reason is None
+    with pytest.raises(LMProtocolError, match="terminal"):
+        streamed(delta(reason, content="x"), done=False)
+
+
+def test_the_reason_is_enough() -> None:
+    """A server that closes after ``finish_reason`` without [DONE] gave the whole answer."""
+    assert streamed(delta("stop", content="x"), done=False).text == "x"
+
+
+@pytest.mark.parametrize("before", [[], [{"id": "c1", "choices": []}]])
+def test_an_end_without_a_begin_is_refused(before: list[Any]) -> None:
+    """[DONE] alone is no empty answer."""
+    with pytest.raises(LMProtocolError, match=r"\[DONE\] before any choice"):
+        streamed(*before)
+
+
+@pytest.mark.parametrize("code", [429, "429", "rate_limit_exceeded"])
+@pytest.mark.parametrize("more", [{}, {"choices": [{"delta": {"content": ""}, "finish_reason": "error"}]}])
+def test_an_error_in_a_stream_is_that_error(code: Any, more: dict[str, Any]) -> None:
+    """Whatever type its code has, alone or on a chunk; its text is scrubbed."""
+    with pytest.raises(LMRateLimited, match="slow") as caught:
+        streamed(delta(content="x"), more | {"error": {"message": f"slow {KEY}", "type": None, "code": code}})
+    assert KEY not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        {"error": {"message": "boom", "code": None}},
+        {"error": "boom"},
+        {"object": "error", "message": "boom", "code": 500},
+        delta("error", content="") | {"error": {"message": "boom"}},
+        {"choices": [{"delta": {}, "finish_reason": "error", "error": {"message": "boom", "code": 502}}]},
+    ],
+)
+def test_errors_in_the_shapes_of_other_servers(error: dict[str, Any]) -> None:
+    """With null, text, or no envelope at all: an LMError with its words, never an end."""
+    with pytest.raises(LMError, match="boom"):
+        streamed(delta(content="x"), error)
+
+
+def test_a_named_error_event_is_an_error() -> None:
+    """Some servers tell it by the event's name alone."""
+    decoding = decoder(CHAT)
+    with pytest.raises(LMError, match="boom"):
+        decoding.feed(b'event: error\ndata: {"message": "boom", "code": 500}\n\n')
+
+
+def test_a_reason_that_is_an_error_is_no_end() -> None:
+    """``finish_reason: error`` without any explanation is an error all the same."""
+    with pytest.raises(LMError, match="finish_reason error"):
+        streamed(delta("error", content="half"))
+
+
 # -- finding it ----------------------------------------------------------------------------------
 
 
 def test_a_kind_finds_its_format() -> None:
-    """``openai`` is chat completions; a kind without a format is a ConfigError that lists the others."""
+    """``openai`` is chat completions, every kind has one; another is a ConfigError that lists them."""
     assert isinstance(wire_format("openai"), OpenAIChat)
-    with pytest.raises(ConfigError, match=r"\(openai\), got 'nope'"):
+    assert isinstance(wire_format("openai_responses"), OpenAIResponses)
+    assert set(WIRE_FORMATS) == set(BASE_URLS)
+    with pytest.raises(ConfigError, match=r"\(openai, .*\), got 'nope'"):
         wire_format("nope")

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dspex.runtime.child_spec import ChildSpec, child_spec
+from dspex.runtime.child_spec import ChildSpec, StartChild, child_spec
 from dspex.runtime.errors import StartError, SupervisorError
 from dspex.supervisors.backoff import Backoff
-from dspex.supervisors.messages import CountChildren, DeleteChild, RestartChild, StartChild, TerminateChild
+from dspex.supervisors.messages import CountChildren, DeleteChild, RestartChild, TerminateChild
 from dspex.supervisors.supervisor import Supervisor
 from kit.supervision import House, Script, Worker, in_house
 

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 
 from dspex.actors.config_messages import GetSettings, SubscribeSettings
+from dspex.actors.budgets import BudgetActor
 from dspex.actors.configuration import (
     ConfigChanged,
     ConfigurationActor,
@@ -21,8 +22,10 @@ from dspex.actors.configuration import (
 )
 from dspex.actors.events import Event, LmError, LmRequest, LmResponse
 from dspex.actors.lm import Attempt
+from dspex.actors.protection import ProtectionActor
 from dspex.actors.provider import ProviderActor
-from dspex.actors.settings import ProviderSettings, Settings
+from dspex.actors.settings import Settings
+from dspex.actors.settings_providers import ProviderSettings
 from dspex.actors.transport import Transport
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.context import Context
@@ -73,7 +76,7 @@ def test_a_request_is_answered() -> None:
         await world.provider()
         answer = await world.complete("Hello", temperature=0)
         assert (answer.text, answer.provider, answer.request_id) == ("Hello", "p", "req-1")
-        assert answer.attempts == (Attempt(1, 200, 0.0, "req-1", None),)
+        assert answer.attempts == (Attempt(1, 200, 0.0, "req-1", None, provider="p"),)
         assert json.loads(world.net.requests[0].body) == {
             "model": "m",
             "messages": [{"role": "user", "content": "Hello"}],
@@ -110,7 +113,7 @@ def test_a_failed_request_is_a_reply() -> None:
         error = pickle.loads(pickle.dumps(caught.value))
         assert (error.provider, error.model, error.status, error.retry_after) == ("p", "m", 429, 7.0)
         assert (error.request_id, error.failure, error.retryable) == ("r9", "rate", True)
-        assert error.attempts == (Attempt(1, 429, 0.0, "r9", "lm_rate_limited"),)
+        assert error.attempts == (Attempt(1, 429, 0.0, "r9", "lm_rate_limited", provider="p"),)
         assert world.engine.alive(address)
         world.net.answer = lambda request: ok()
         assert (await world.complete()).text == "Hello"
@@ -530,6 +533,9 @@ async def configured(world: World, **fields: Any) -> Any:
     base = {"kind": "openai", "base_url": LOCAL, "default_model": "m"} | fields
     loaded = Settings.model_validate({"ai": {"providers": {"p": base}}})
     assert isinstance(await world.spawn(ConfigurationActor, loaded, name="core/config"), Started)
+    await world.notebooks()
+    assert isinstance(await world.spawn(BudgetActor, name="core/budgets"), Started)
+    assert isinstance(await world.spawn(ProtectionActor, "p", name="protection/p"), Started)
     return await world.spawn(ProviderActor, "p", transport=world.transport, name="provider/p")
 
 
@@ -618,13 +624,13 @@ def test_an_undeclared_provider_takes_no_new_requests() -> None:
     in_world(run)
 
 
-def test_a_kind_it_does_not_speak_is_refused() -> None:
-    """Changed to a kind without a wire format, new requests say so until it is changed back."""
+def test_another_kind_is_another_protocol() -> None:
+    """Changed to another kind, new requests are written and read in that one's protocol."""
 
     async def run(world: World) -> None:
         await configured(world)
         await update(world, kind="gemini")
-        with pytest.raises(ConfigError, match="gemini"):
+        with pytest.raises(LMProtocolError, match="candidates"):
             await world.complete()
         await update(world, kind="openai")
         await world.complete()
@@ -647,30 +653,17 @@ def test_it_does_not_start_unconfigured() -> None:
     in_world(run)
 
 
-def test_it_does_not_start_with_a_kind_it_does_not_speak() -> None:
-    """A kind without a wire format is a failed start."""
-
-    async def run(world: World) -> None:
-        outcome = await configured(world, kind="anthropic", base_url="http://127.0.0.1:9")
-        assert isinstance(outcome, StartFailed)
-        assert isinstance(outcome.reason.error, ConfigError)
-
-    in_world(run)
-
-
 def test_capture_of_prompts_follows_the_configuration() -> None:
     """events.capture_prompts is read at the start and again when it changes."""
 
     async def run(world: World) -> None:
         await configured(world)
-        notes: list[Any] = []
-        await world.spawn(Notebook, notes, [], name="core/events")
         await world.complete()
         await world.engine.outside.call_async("core/config", UpdateSetting("events.capture_prompts", True), timeout=5.0)
         await world.settle()
         await world.complete()
         await world.settle()
-        kept = [event.messages for event in notes if isinstance(event, LmRequest)]
+        kept = [event.messages for event in world.events if isinstance(event, LmRequest)]
         assert kept == [None, ({"role": "user", "content": "Hi"},)]
 
     in_world(run)
@@ -708,8 +701,7 @@ def test_a_configuration_that_dies_is_asked_again() -> None:
         assert entry is not None
         world.engine.kill(entry.address)
         await world.settle()
-        await world.complete()
-        assert json.loads(world.net.requests[0].body)["model"] == "n"
+        assert (await world.status()).default_model == "n"
 
     in_world(run)
 

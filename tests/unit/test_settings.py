@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from dspex.actors.config_paths import with_value
-from dspex.actors.settings import BASE_URLS, MEMORY_EVENTS, CachingSettings, ProviderSettings, Settings
+from dspex.actors.settings import MEMORY_EVENTS, CachingSettings, Settings
 from dspex.actors.settings_load import load_settings
+from dspex.actors.settings_providers import BASE_URLS, ProviderSettings
 from dspex.actors.settings_schema import is_live, keys, node_at
 from dspex.runtime.secret import Secret, SecretRef
 from kit.settings import KEY, LOCAL, SEED, refused

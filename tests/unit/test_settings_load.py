@@ -108,14 +108,11 @@ def test_an_unreadable_file_is_an_error_with_its_name(
 
 
 def test_check_config_warns_of_keys_without_effect(tmp_path: pathlib.Path) -> None:
-    """Who sets a limit that only a later release keeps is told so, key by key; keys nobody set are not named."""
+    """Who sets a key that only a later release reads is told so, key by key; keys nobody set are not named."""
     path = tmp_path / "dspex.toml"
-    path.write_text("[ai.providers.openai]\nrate_limit = { limit = 5 }\ntimeout = 3\n[ai.caching]\nenabled = false\n")
+    path.write_text("[ai.providers.openai]\ntimeout = 3\n[ai.optimization]\nevaluation_batch_size = 5\n")
     warned = [(each.path, each.hint.split()[-2:]) for each in check_config(path, {})]
-    assert warned == [
-        ("ai.providers.openai.rate_limit.limit", ["later:", "protection"]),
-        ("ai.caching.enabled", ["later:", "cache"]),
-    ]
+    assert warned == [("ai.optimization.evaluation_batch_size", ["later:", "optimization"])]
 
 
 def test_check_config_lists_everything(tmp_path: pathlib.Path) -> None:

@@ -23,19 +23,10 @@ from dspex.runtime.gen_server import GenServer, Ignore, Ignored, StartFailed
 from dspex.runtime.reasons import Crash
 from dspex.supervisors.backoff import Backoff
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.supervisors.messages import (
-    ChildCounts,
-    CountChildren,
-    DeleteChild,
-    GetChildSpec,
-    RestartChild,
-    StartChild,
-    StartInstance,
-    TerminateChild,
-    WhichChild,
-    WhichChildren,
-)
+from dspex.supervisors.messages import ChildCounts, CountChildren, DeleteChild, GetChildSpec, RestartChild, StartInstance, TerminateChild, WhichChild, WhichChildren
+from dspex.runtime.child_spec import StartChild
 from dspex.supervisors.reports import START_EVENT
+from dspex.supervisors.simple import SimpleSupervisor
 from dspex.supervisors.supervisor import Supervisor
 from kit.supervision import Ask, End, House, Script, Stubborn, Worker, in_house
 
@@ -67,6 +58,15 @@ def test_a_subclass_sets_flags_and_children_as_class_attributes() -> None:
         assert house.engine.alive(other)
 
     in_house(test)
+
+
+def test_a_misspelt_class_attribute_is_refused_where_it_is_written() -> None:
+    """The class itself is an error, with the nearest known word, and not only its start."""
+    with pytest.raises(SpecError, match="did you mean 'one_for_all'"):
+        type("Family", (Supervisor,), {"strategy": "one_for_al"})
+    for base in (Supervisor, DynamicSupervisor, SimpleSupervisor):
+        with pytest.raises(SpecError, match="max_restarts"):
+            type("Family", (base,), {"max_restarts": -1})
 
 
 def test_a_nested_supervisor_comes_from_child_spec() -> None:

@@ -720,6 +720,24 @@ def test_a_blocking_function_runs_on_a_thread_and_blocks_nobody() -> None:
         assert thread not in {engine.id, threading.current_thread().name}
 
 
+def test_the_thread_of_a_killed_blocking_task_is_counted() -> None:
+    """A thread cannot be stopped: it is left to itself, and counted as abandoned."""
+    began, go = threading.Event(), threading.Event()
+
+    def work() -> None:
+        began.set()
+        go.wait(10)
+
+    with running_engine() as engine:
+        tasks, run = start_tasks(engine), engine.outside.run_coroutine
+        task = run(tasks.async_nolink(work, blocking=True))
+        assert began.wait(10)
+        assert run(task.shutdown("brutal_kill")) is None
+        run(engine.call_async(SUP, CountChildren()))  # behind the task's last step
+        assert engine.counters.abandoned_threads == 1
+        go.set()
+
+
 def test_tasks_may_be_awaited_on_any_event_loop() -> None:
     """From outside, starts, awaits, shutdown and streams work on a loop that is not the engine's."""
 

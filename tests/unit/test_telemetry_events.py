@@ -94,6 +94,48 @@ def test_errors_are_counted_as_errors(
     assert [dict(one.labels)["code"] for one in seen.select(errors)] == ([code] if code else [])
 
 
+def test_tokens_that_cost_differently_are_counted_apart() -> None:
+    """What was written into a provider's cache, and what a model thought, of successes and failures alike."""
+    usage = {"duration": 0.5, "cache_write_tokens": 7, "reasoning_tokens": 9}
+    seen = counted((LM_STOP, usage, MODEL), (LM_EXCEPTION, usage, MODEL))
+    assert seen.total("dspex_lm_cache_write_tokens_total", provider="local", model="m") == 14
+    assert seen.total("dspex_lm_reasoning_tokens_total", provider="local", model="m") == 18
+
+
+def test_only_hits_of_our_cache_are_counted_as_hits() -> None:
+    """An event that does not say so is none."""
+    seen = counted(*((LM_STOP, {}, MODEL | more) for more in ({"cache_hit": True}, {"cache_hit": False}, {})))
+    assert seen.total("dspex_lm_cache_hits_total", provider="local", model="m") == 1
+
+
+def test_retries_first_chunks_and_waits() -> None:
+    """Retries count by their error's code; the other two are timed."""
+    retry, chunk, admitted = (("dspex", "lm", word) for word in ("retry", "chunk", "admitted"))
+    seen = counted(
+        (retry, {"attempt": 1, "delay": 0.5}, MODEL | {"code": "lm_rate_limited"}),
+        (retry, {"attempt": 2, "delay": 0.5}, MODEL | {"code": "lm_server_error"}),
+        (chunk, {"time_to_first_token": 0.3}, MODEL),
+        (admitted, {"waited": 0.0}, MODEL),
+        (admitted, {"waited": 7.0}, MODEL),
+    )
+    assert seen.total("dspex_lm_retries_total", model="m") == 2
+    assert seen.total("dspex_lm_retries_total", code="lm_rate_limited") == 1
+    first = seen.histogram("dspex_lm_time_to_first_token_seconds", provider="local", model="m")
+    waits = seen.histogram("dspex_lm_queue_wait_seconds", provider="local", model="m")
+    assert first is not None
+    assert waits is not None
+    assert (first.count, waits.count, waits.sum) == (1, 2, 7.0)
+
+
+def test_refusals_for_want_of_budget_are_counted_by_account() -> None:
+    """Providers and modules by name; runs, of which there is no end, together."""
+    refused = ("dspex", "budget", "refused")
+    accounts = ("provider/p", "run/1", "run/2", None)
+    seen = counted(*((refused, {"count": 1}, {"account": account, "part": "money"}) for account in accounts))
+    assert seen.total("dspex_budget_refusals_total", account="provider/p", part="money") == 1
+    assert seen.total("dspex_budget_refusals_total", account="run") == 2
+
+
 def test_modules_are_counted_and_timed_by_their_name_only() -> None:
     """A module's signature or inputs never become a label."""
     metadata = {"module": "module/qa", "signature": "question -> answer", "inputs": {"question": "?"}}
@@ -221,8 +263,18 @@ anything: st.SearchStrategy[Any] = st.one_of(
     st.lists(st.integers(), max_size=2),
     st.builds(ValueError),
 )
-WORDS = ("provider", "model", "code", "kind", "reason", "supervisor", "child", "module", "actor", "status")
-MEASURED = ("duration", "attempts", "input_tokens", "output_tokens", "cached_tokens", "cost", "count", "seconds")
+WORDS = ("provider", "model", "code", "kind", "reason", "supervisor", "child", "module", "actor", "status", "account")
+MEASURED = (
+    "duration",
+    "attempts",
+    "input_tokens",
+    "output_tokens",
+    "cached_tokens",
+    "cost",
+    "count",
+    "seconds",
+    "waited",
+)
 
 
 @given(

@@ -14,7 +14,7 @@ from thespian.actors import ActorAddress
 import dspex
 from dspex import ChildSpec, Supervisor
 from dspex.runtime.errors import CallTimeout, NoProcess, StartError, UsageError
-from dspex.runtime.gen_server import Fail, GenServer, Stop, call, cast, info
+from dspex.runtime.gen_server import Continue, Fail, GenServer, Stop, call, cast, info
 from dspex.runtime.testing import Deadlock, Decision, VirtualSystem, search
 from dspex.runtime.testing.record import RECORDED
 from dspex.supervisors.app import names
@@ -347,6 +347,37 @@ def test_the_whole_standard_tree_runs() -> None:
         assert system.run(app.health()).ok
         assert system.call("demo/counter", Increment(3)) == 3
         assert any(each.child == "core" for each in system.decisions)
+
+
+def test_an_application_is_seeded_from_its_first_message() -> None:
+    """The order in which actors run while the tree starts is drawn from the seed, and the same again."""
+
+    class Racer(GenServer):
+        def init(self, order: list[int], number: int) -> Continue:
+            self.order, self.number = order, number
+            return Continue()
+
+        async def handle_continue(self, value: None) -> None:
+            for _ in range(3):
+                await asyncio.sleep(0)
+            self.cast(self.myAddress, "go")
+
+        @cast
+        def go(self, message: str) -> None:
+            self.order.append(self.number)
+
+    def order_at_boot(seed: int) -> list[int]:
+        order: list[int] = []
+        with VirtualSystem(seed) as system:
+            racers = [ChildSpec(number, Racer, (order, number)) for number in range(8)]
+            system.start(dspex.astart, config={"events": {"in_memory": True}}, children=racers)
+            system.settle()
+        return order
+
+    first = order_at_boot(1)
+    assert sorted(first) == list(range(8))
+    assert order_at_boot(1) == first
+    assert any(order_at_boot(seed) != first for seed in range(2, 6))
 
 
 def test_an_application_must_come_first() -> None:

@@ -1,0 +1,57 @@
+"""A whole answer through the cache: found there, waited for while somebody else asks the same, or asked and kept."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ..runtime.errors import CallError, CallTimeout
+from ..runtime.gen_server import GenServer
+from .cache_key import cache_key
+from .cache_messages import NAME as CACHE
+from .cache_messages import CacheAbandon, CacheHit, CacheLead, CacheLookup, CacheStore
+from .lm import LMResponse
+from .lm_codec import cacheable, decode_response, encode_response
+from .lm_failures import lm_error
+from .lm_session import Session
+
+
+async def cached(actor: GenServer, session: Session, ask: Callable[[], Awaitable[LMResponse]]) -> LMResponse:
+    """The cache's answer to a session's request, or what ``ask`` brings; a whole and plain answer is then kept.
+
+    Without the cache, or while it is down, every request is asked. Whoever asks the same at the same time waits.
+
+    Raises:
+        LMError: of ``ask``, or time was up while somebody else asked.
+    """
+    setup = session.setup
+    if not (setup.house.cached and session.ask.cache):
+        return await ask()
+    key = cache_key(
+        session.ask.request,
+        provider=setup.provider,
+        kind=setup.settings.kind,
+        model=session.model or "",
+        rollout=session.ask.rollout,
+    )
+    id = actor.ids.span_id()
+    try:
+        found = await _look_up(actor, session, CacheLookup(key, id, actor.myAddress))
+        if isinstance(found, CacheHit):
+            return session.found(decode_response(found.value))
+        response = await ask()
+    except BaseException:  # fault boundary: nothing is handled here, others need not wait for this one
+        actor.cast(CACHE, CacheAbandon(key, id))
+        raise
+    kept = CacheStore(key, id, encode_response(response)) if cacheable(response) else CacheAbandon(key, id)
+    actor.cast(CACHE, kept)
+    return response
+
+
+async def _look_up(actor: GenServer, session: Session, lookup: CacheLookup) -> CacheHit | CacheLead:
+    limit, whose = session.limit()
+    try:
+        return await actor.call(CACHE, lookup, timeout=limit, fail_fast=True)  # type: ignore[no-any-return]
+    except CallTimeout:
+        raise lm_error(whose, f"expected an answer within {limit:g} s, asked for by somebody else just now") from None
+    except CallError:
+        return CacheLead()  # the cache is down: ask

@@ -1,0 +1,41 @@
+"""One prediction on its way through a module."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from ..runtime.context import Context
+from ..runtime.telemetry import Span
+from .module_messages import Predict, PredictOptions
+from .module_plan import ModulePlan
+from .prediction import PredictionInfo
+
+
+@dataclass(slots=True)
+class Execution:
+    """What a prediction, its event and its telemetry need, from the call to its end.
+
+    Attributes:
+        msg: what was asked.
+        plan: what the module worked with when it was.
+        options: the call's options over the module's.
+        began: on the monotonic clock.
+        span: its telemetry.
+        context: its place in the trace.
+        slots: whose slot it holds, once it has its turn.
+    """
+
+    msg: Predict
+    plan: ModulePlan
+    options: PredictOptions
+    began: float
+    span: Span
+    context: Context
+    slots: asyncio.Semaphore | None = None
+
+    @property
+    def info(self) -> PredictionInfo:
+        """What is known of its answer before there is one."""
+        context = self.context
+        return PredictionInfo(correlation_id=context.trace_id, span_id=context.span_id, provider=self.plan.provider)

@@ -1,0 +1,52 @@
+"""From a model's answer to a prediction: its fields, and how it came."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..runtime.errors import ParseError
+from .lm import LMResponse
+from .module_plan import ModulePlan
+from .prediction import PredictionInfo
+from .signature_values import KEPT, shorten
+
+
+def read_outputs(plan: ModulePlan, response: LMResponse) -> dict[str, Any]:
+    """The output fields of an answer.
+
+    Raises:
+        ParseError: it does not fit the signature, or the model refused.
+    """
+    if response.refusal is not None and not response.text.strip():
+        expected, got = ", ".join(plan.signature.output_names), shorten(repr(response.refusal))
+        raise ParseError(
+            f"expected the fields {expected}, got the model's refusal {got}",
+            expected=expected,
+            got=got,
+            text=shorten(response.refusal, KEPT),
+            finish_reason=response.finish_reason,
+        )
+    try:
+        return plan.adapter.parse(plan.signature, response.text)
+    except ParseError as error:
+        hint = "; the answer was cut off, max_tokens is too small" if response.finish_reason == "length" else ""
+        facts = {**error.facts, "finish_reason": response.finish_reason}
+        raise ParseError(f"{error.message}{hint}", **facts) from None
+
+
+def how(info: PredictionInfo, response: LMResponse, duration: float) -> PredictionInfo:
+    """``info`` with what an answer adds: who answered, how much of it, and for how much."""
+    return replace(
+        info,
+        usage=response.usage,
+        cost=response.cost,
+        attempts=response.attempts,
+        provider=response.provider or info.provider,
+        model=response.model,
+        finish_reason=response.finish_reason,
+        cache_hit=response.cache_hit,
+        time_to_first_chunk=response.time_to_first_chunk,
+        duration=duration,
+        text=response.text,
+    )

@@ -1,0 +1,148 @@
+"""One streamed prediction: between the stream of a provider and whoever reads the fields (a producer-consumer).
+
+It asks the provider's stream for as much as it is asked for itself, so a slow reader slows the provider down.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from thespian.actors import ActorAddress
+
+from ..runtime.errors import ActorDied, CallCancelled, Error, ParseError
+from ..runtime.gen_server import Stop, info
+from ..runtime.reasons import NORMAL, Reason, describe
+from ..runtime.stages import ProducerConsumer, Subscription
+from .field_chunks import FieldChunk, PredictionEnd
+from .lm import LMResponse
+from .lm_chunks import LMChunk, LMStreamEnd
+from .module_plan import ModulePlan
+from .outputs import how, read_outputs
+from .prediction import Prediction, PredictionInfo
+from .provider_messages import SUBSCRIBE_PATIENCE
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionClosed:
+    """To the module: how a streamed prediction ended. ``error`` is None for a whole one."""
+
+    stream: ActorAddress
+    error: Error | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Patience:
+    """To itself: has anybody come?"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivered:
+    """To itself, behind the last event: everything was delivered."""
+
+
+class PredictionStream(ProducerConsumer):
+    """One prediction; a temporary child of ``streams/module/<id>``.
+
+    Args:
+        source: the provider's stream.
+        plan: what the module works with.
+        info: what is known of the prediction so far.
+        module: the module actor, which is told of the end.
+        began: when the call arrived, on the monotonic clock.
+        max_demand: chunks of the provider's stream that it asks for at once.
+    """
+
+    def init(
+        self,
+        source: ActorAddress,
+        plan: ModulePlan,
+        info: PredictionInfo,
+        module: ActorAddress,
+        began: float,
+        max_demand: int,
+    ) -> None:
+        """Subscribe to the provider's stream; it is read once somebody asks for the fields."""
+        # What one message of the provider's stream brings beyond the demand is all that ever waits here.
+        self.configure(buffer_size=10**9)
+        self._plan, self._info, self._module, self._began = plan, info, module, began
+        self._reader = plan.adapter.reader(plan.signature)
+        self._index = 0
+        self._consumers = 0
+        self._over = False
+        self._source = self.subscribe_to(source, max_demand=max_demand, cancel="temporary")
+        self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
+
+    # -- from the provider -----------------------------------------------------------------------
+
+    def handle_events(
+        self, events: tuple[LMChunk | LMStreamEnd, ...], subscription: Subscription
+    ) -> Iterable[FieldChunk]:
+        """Read the fields out of the answer's text."""
+        out: list[FieldChunk] = []
+        for event in events:
+            if isinstance(event, LMStreamEnd):
+                self._finish((*out, *self._chunks(self._reader.close())), self._end(event))
+                return ()
+            if event.text:
+                out += self._chunks(self._reader.feed(event.text))
+        return out
+
+    def handle_cancel(self, kind: str, reason: Reason, subscription: Subscription) -> Stop | None:
+        """The provider's stream ended without its last word, or the last reader left."""
+        if subscription.ref == self._source.ref:
+            if not self._over:
+                died = ActorDied(f"the provider's stream ended: {describe(reason)}", reason=reason)
+                self._finish((), PredictionEnd(error=died))
+            return None
+        self._consumers -= 1
+        return None if self._consumers else self._give_up()
+
+    def _chunks(self, pairs: Iterable[tuple[str, str]]) -> list[FieldChunk]:
+        chunks = [FieldChunk(self._index + number, field, text) for number, (field, text) in enumerate(pairs)]
+        self._index += len(chunks)
+        return chunks
+
+    def _end(self, event: LMStreamEnd) -> PredictionEnd:
+        if event.response is None:
+            return PredictionEnd(error=event.error)
+        try:
+            return PredictionEnd(self._prediction(event.response))
+        except ParseError as error:
+            return PredictionEnd(error=error)
+
+    def _prediction(self, response: LMResponse) -> Prediction:
+        info = how(self._info, response, self.clock.monotonic() - self._began)
+        return Prediction(read_outputs(self._plan, response), info)
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def handle_subscribe(self, role: str, options: object, subscription: Subscription) -> str:
+        """Count the readers."""
+        self._consumers += role == "consumer"
+        return "automatic"
+
+    @info
+    def patience(self, msg: _Patience) -> Stop | None:
+        """Nobody came."""
+        return None if self._consumers else self._give_up()
+
+    @info
+    def delivered(self, msg: _Delivered) -> Stop:
+        """Everything was delivered."""
+        return Stop(NORMAL)
+
+    def _give_up(self) -> Stop:
+        self._report(CallCancelled("the last reader of the prediction left"))
+        return Stop(NORMAL)
+
+    def _finish(self, chunks: tuple[FieldChunk, ...], end: PredictionEnd) -> None:
+        """The last events, and behind them the end of the actor."""
+        self.emit((*chunks, end))
+        self.async_info(_Delivered())
+        self._report(end.error)
+
+    def _report(self, error: Error | None) -> None:
+        if not self._over:
+            self._over = True
+            self.cast(self._module, PredictionClosed(self.myAddress, error))

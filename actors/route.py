@@ -1,0 +1,298 @@
+"""The route actor, named ``provider/<id>`` as a provider is: several providers that stand in for one another.
+
+A request goes to one target after the other until one answers, within the caller's deadline. A stream may go to the
+next only before its first chunk: a provider answers ``OpenStream`` no sooner.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Final, TypeVar
+
+from ..runtime.errors import ActorDied, CallError, ConfigError, Error, did_you_mean
+from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
+from ..runtime.messages import Reply
+from .config_messages import START_PATIENCE, ConfigChanged, GetSettings, SubscribeSettings
+from .event_outbox import EventOutbox
+from .events import LmFallback, stamp
+from .lm import UNKNOWN_USAGE, Attempt, LMResponse
+from .provider_messages import Ask, Complete, OpenStream, ProviderStatus, ProviderStatusReport, StreamOpened
+from .provider_tally import Health, Tally
+from .registry import announce
+from .route_choice import Latencies, circle, closed_for, falls_back, key_of, no_room, order
+from .settings import Settings
+from .settings_providers import RouteSettings, RouteTarget
+
+A = TypeVar("A", bound=Ask)
+
+FALLBACK: Final = ("dspex", "lm", "fallback")
+"""Telemetry: the next provider is asked. Measurements: ``count``; metadata: ``route``, ``provider`` (that failed),
+``to_provider``, ``code``."""
+
+_CONFIG: Final = "core/config"
+_ANNOUNCE_EVERY: Final = 0.25
+_ONE: Final[Mapping[str, int]] = {"count": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class _AnnounceDue:
+    """To itself: tell the registry how things are."""
+
+
+@dataclass(slots=True)
+class _Journey:
+    """One request on its way through the targets.
+
+    Attributes:
+        ask: what is asked.
+        settings: the route's when it began.
+        tried: ids of those that were asked, in order.
+        codes: what each of them failed with.
+        attempts: their tries on the wire.
+        waits: targets that had no room, to be asked again with a wait.
+    """
+
+    ask: Complete | OpenStream
+    settings: RouteSettings
+    tried: list[str] = field(default_factory=list[str])
+    codes: list[str] = field(default_factory=list[str])
+    attempts: list[Attempt] = field(default_factory=list[Attempt])
+    waits: list[RouteTarget] = field(default_factory=list[RouteTarget])
+
+
+class RouteActor(GenServer):
+    """One route.
+
+    Args:
+        route: its id; its settings are ``ai.routes.<id>``.
+        settings: its settings, for use without a configuration actor.
+
+    Raises:
+        ConfigError: the route is not configured, or leads back to itself.
+    """
+
+    async def init(self, route: str, *, settings: RouteSettings | None = None) -> None:
+        """Read the settings, and be told when they change."""
+        self._route = route
+        self._tally = Tally()
+        self._latencies = Latencies()
+        self._closed: dict[str, float] = {}
+        self._outbox = EventOutbox(self.system)
+        self._started = self.clock.monotonic()
+        self._announcing = False
+        self._refusal: ConfigError | None = None
+        if settings is not None:
+            _check_circle(route, {route: settings})
+        else:
+            # All routes: a change of another one may lead back here.
+            await self.call(_CONFIG, SubscribeSettings(self.myAddress, ("ai", "routes")), timeout=START_PATIENCE)
+            settings = _own_settings(await self.call(_CONFIG, GetSettings(), timeout=START_PATIENCE), route)
+        self._settings = settings
+        self._announce()
+
+    # -- what it is asked ------------------------------------------------------------------------
+
+    @call
+    def ask(self, msg: Complete | OpenStream) -> NoReply | Fail:
+        """Serve a request in a task of its own."""
+        if self._refusal is not None:
+            return Fail(ConfigError(self._refusal.message, **self._refusal.facts))
+        return self.serve(self._serve(_Journey(msg, self._settings)))
+
+    @call
+    def status(self, msg: ProviderStatus) -> ProviderStatusReport:
+        """How it is: as a provider, of the kind ``route``."""
+        return ProviderStatusReport(
+            provider=self._route,
+            kind="route",
+            base_url="",
+            default_model=None,
+            uptime=self.clock.monotonic() - self._started,
+            **asdict(replace(self._tally, health=self._health)),
+        )
+
+    # -- requests --------------------------------------------------------------------------------
+
+    async def _serve(self, journey: _Journey) -> LMResponse | StreamOpened:
+        self._tally.begin()
+        error: Error | None = None
+        answered = False
+        try:
+            answer = await self._travel(journey)
+            answered = True
+        except Error as failure:
+            error = failure
+            facts = {"route": self._route, "tried": tuple(journey.tried), "codes": tuple(journey.codes)}
+            error.facts.update(facts, attempts=tuple(journey.attempts))
+            raise
+        finally:
+            if not answered:  # also if the caller gave up
+                self._failed(error)
+            self._announce_soon()
+        if isinstance(answer, LMResponse):
+            self._tally.succeed(answer.usage)
+            return replace(answer, attempts=(*journey.attempts, *answer.attempts))
+        self._tally.succeed(UNKNOWN_USAGE)
+        return answer
+
+    async def _travel(self, journey: _Journey) -> LMResponse | StreamOpened:
+        """Ask one target after the other; then, if that was for want of room only, wait for it at the first of them."""
+        stream = isinstance(journey.ask, OpenStream)
+        now = self.clock.monotonic()
+        route = order(
+            journey.settings,
+            stream=stream,
+            rng=self.random,
+            latencies=self._latencies,
+            closed=self._closed,
+            now=now,
+        )
+        # While there is another way nobody waits: not for room, nor for a provider that restarts.
+        hurried = replace(journey.ask, on_limit="fail") if "rate_limit" in journey.settings.fallback_on else journey.ask
+        patient = len(route) == 1
+        while True:
+            target = route.pop(0)
+            try:
+                ask = journey.ask if patient else hurried
+                return await self._go(journey, ask, target, fail_fast=bool(route))
+            except Error as error:
+                self._note(journey, target, error)
+                if not route and not patient:
+                    # The first that had no room is asked once more, unless the caller does not wait.
+                    patient = True
+                    route = [] if journey.ask.on_limit == "fail" else journey.waits[:1]
+                if not route or not falls_back(error, journey.settings):
+                    raise
+                self._report(target, route[0], error)
+
+    async def _go(
+        self, journey: _Journey, ask: Complete | OpenStream, target: RouteTarget, *, fail_fast: bool
+    ) -> LMResponse | StreamOpened:
+        """Ask one target; its time counts, whatever the end."""
+        journey.tried.append(target.provider)
+        key, began = key_of(target, stream=isinstance(ask, OpenStream)), self.clock.monotonic()
+        taken, failed = None, False
+        self._latencies.begin(key)
+        try:
+            name = f"provider/{target.provider}"
+            answer: LMResponse | StreamOpened = await self.call(
+                name, _for_target(ask, target), timeout=None, fail_fast=fail_fast
+            )
+            if not (isinstance(answer, LMResponse) and answer.cache_hit):
+                taken = self.clock.monotonic() - began
+        except Error as error:
+            failed = falls_back(error, journey.settings)
+            taken = self.clock.monotonic() - began if failed else None
+            raise
+        finally:
+            self._latencies.end(key, taken, self.clock.monotonic(), failed=failed)
+        return answer
+
+    def _note(self, journey: _Journey, target: RouteTarget, error: Error) -> None:
+        """What is to be remembered of a failure."""
+        journey.codes.append(error.code)
+        journey.attempts.extend(error.facts.get("attempts", ()))
+        if no_room(error):
+            journey.waits.append(target)
+        seconds = closed_for(error)
+        if seconds is not None:
+            self._closed[target.provider] = self.clock.monotonic() + seconds
+
+    def _report(self, failed: RouteTarget, following: RouteTarget, error: Error) -> None:
+        came, goes, code = failed.provider, following.provider, error.code
+        event = stamp(self, LmFallback, route=self._route, from_provider=came, to_provider=goes, code=code)
+        self._outbox.emit(event)
+        metadata = {"route": self._route, "provider": came, "to_provider": goes, "code": code}
+        self.system.telemetry.execute(FALLBACK, _ONE, metadata)
+
+    def _failed(self, error: Error | None) -> None:
+        self._tally.fail("cancelled" if error is None else error.code, error)
+        if isinstance(error, CallError):
+            self._tally.health = "failing"  # nobody was there; that is no mistake in the settings
+
+    # -- settings --------------------------------------------------------------------------------
+
+    @info
+    def settings_changed(self, msg: ConfigChanged) -> None:
+        """Read the settings again; requests go on meanwhile."""
+        self.request(_CONFIG, GetSettings(), timeout=None)
+
+    @info
+    def settings_read(self, msg: Reply) -> None:
+        """Go on with the new settings; requests on their way end as they began."""
+        if isinstance(msg.error, ActorDied):
+            self.request(_CONFIG, GetSettings(), timeout=None)
+            return
+        if msg.error is not None:
+            raise msg.error
+        try:
+            self._settings, self._refusal = _own_settings(msg.value, self._route), None
+        except ConfigError as error:
+            # New requests are told what is wrong until it is put right.
+            self._refusal, self._tally.last_error = error, str(error)
+        self._announce()
+
+    # -- the registry ----------------------------------------------------------------------------
+
+    @property
+    def _health(self) -> Health:
+        return self._tally.health if self._refusal is None else "misconfigured"
+
+    def _announce_soon(self) -> None:
+        # Counters change with each request; the registry hears of them a few times a second at most.
+        if not self._announcing:
+            self._announcing = True
+            self.start_timer(_ANNOUNCE_EVERY, _AnnounceDue())
+
+    @info
+    def announce_due(self, msg: _AnnounceDue) -> None:
+        """Tell the registry."""
+        self._announcing = False
+        self._announce()
+
+    def _announce(self) -> None:
+        metadata = {
+            "type": "route",
+            "strategy": self._settings.strategy,
+            "targets": [target.provider for target in self._settings.targets],
+            "status": self._health,
+            **self._tally.counters(),
+        }
+        announce(self, metadata)
+
+
+def _for_target(ask: A, target: RouteTarget) -> A:
+    """What is asked of one target: its own model, if it has one."""
+    return ask if target.model is None else replace(ask, request=replace(ask.request, model=target.model))
+
+
+def _own_settings(settings: Settings, route: str) -> RouteSettings:
+    routes = settings.ai.routes
+    found = routes.get(route)
+    if found is None:
+        path = f"ai.routes.{route}"
+        raise ConfigError(
+            f"expected a configured route ({', '.join(routes) or 'there is none'}), got {route!r}, at {path}"
+            f"{did_you_mean(route, routes)}",
+            path=path,
+            expected="a configured route",
+            got=route,
+        )
+    _check_circle(route, routes)
+    return found
+
+
+def _check_circle(route: str, routes: Mapping[str, RouteSettings]) -> None:
+    way = circle(route, routes)
+    if way is not None:
+        path, shown = f"ai.routes.{route}.targets", " -> ".join(way)
+        raise ConfigError(
+            f"expected targets that do not lead back to the route, got {shown}, at {path}",
+            path=path,
+            expected="targets that do not lead back to the route",
+            got=shown,
+        )
+
+
+__all__ = ("FALLBACK", "Complete", "OpenStream", "ProviderStatus", "RouteActor")

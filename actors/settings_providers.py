@@ -1,0 +1,173 @@
+"""Settings of providers, of the limits around them and of the routes across them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from .settings_types import (
+    Flag,
+    FrozenDict,
+    Headers,
+    Hidden,
+    Kind,
+    Limit,
+    Name,
+    PositiveSeconds,
+    Seconds,
+    SettingsModel,
+    Text,
+    Url,
+    Whole,
+    as_tuple,
+    frozen_table,
+    key,
+    money,
+    refuse,
+)
+
+ProviderKind: TypeAlias = Literal["openai", "openai_responses", "anthropic", "gemini"]
+
+BASE_URLS: Final[Mapping[str, str]] = {
+    "openai": "https://api.openai.com/v1",
+    "openai_responses": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com",
+    "gemini": "https://generativelanguage.googleapis.com",
+}
+"""Where each kind of provider lives unless configured otherwise; the keys are the kinds."""
+
+Money: TypeAlias = Annotated[Decimal, BeforeValidator(money), Kind("US dollars")]
+
+
+class RateLimit(SettingsModel):
+    """How much is let through. Each limit is optional; 0 lets nothing through."""
+
+    window: PositiveSeconds = key(60.0, "Length of the window of `limit` and `tokens`.")
+    limit: Limit = key(100, "Requests in a window; 0 refuses all, none is no limit.")
+    tokens: Whole | None = key(None, "Tokens in a window, input and output.", ge=0)
+    concurrency: Whole | None = key(None, "Requests in flight at once.", ge=1)
+    on_limit: Literal["wait", "fail"] = key("wait", "What a request does that finds no room.")
+    max_wait: Seconds | None = key(None, "Longest wait for room; none is up to the deadline.")
+    max_waiting: Whole = key(10_000, "Requests that wait for room at once; more are refused.", ge=0)
+
+
+class Budget(SettingsModel):
+    """What may be spent in a window. Each part is optional; 0 lets nothing through."""
+
+    window: PositiveSeconds | None = key(None, "Length of the window; none counts since the first request ever.")
+    money: Money | None = key(None, "US dollars; a request whose price is unknown is refused.", ge=0)
+    tokens: Whole | None = key(None, "Tokens, input and output.", ge=0)
+    requests: Whole | None = key(None, "Requests.", ge=0)
+
+
+class Price(SettingsModel):
+    """What a model costs, in US dollars per million tokens; goes before the price list."""
+
+    input: Money = Field(ge=0, description="Input tokens.", json_schema_extra={"effect": "now"})
+    output: Money = Field(ge=0, description="Output tokens.", json_schema_extra={"effect": "now"})
+    cached_input: Money | None = key(None, "Input tokens read from the provider's cache; by default as `input`.", ge=0)
+    cache_write: Money | None = key(None, "Input tokens written into its cache; by default as `input`.", ge=0)
+
+
+class ProviderSettings(SettingsModel):
+    """One language-model provider."""
+
+    kind: ProviderKind = Field(
+        description="Wire protocol; may be left out when the provider's name is a kind.",
+        json_schema_extra={"effect": "now"},
+    )
+    api_key: Hidden | None = key(None, 'Key, best as `{system = "VARIABLE"}`, read at each use.')
+    base_url: Url = key("", "Address of the server; by default that of the kind.")
+    default_model: Text | None = key(None, "Model for requests that name none.")
+    timeout: PositiveSeconds = key(30.0, "Deadline of a whole call, its retries included.")
+    connect_timeout: PositiveSeconds = key(5.0, "Longest wait for a connection.")
+    write_timeout: PositiveSeconds = key(30.0, "Longest wait for the server to take the next bytes.")
+    max_connections: Whole = key(100, "Connections open at once.", ge=1)
+    headers: Headers = key(FrozenDict[str, Any](), "Extra request headers; their values are kept as secrets.")
+    organization: Text | None = key(None, "Organization to bill, where the protocol has it.")
+    project: Text | None = key(None, "Project to bill, where the protocol has it.")
+    # -- what the server can do
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = key(
+        None, "Name under which the output limit is sent; by default chosen by `base_url`."
+    )
+    default_max_tokens: Whole = key(4096, "Output limit where the protocol demands one and the request has none.", ge=1)
+    sampling: Flag = key(True, "Whether temperature, top_p and seed may be sent; if not, requests with them fail.")
+    schema_mode: Literal["json_schema", "json_object", "tool", "none"] | None = key(
+        None, "How structured output is asked for; by default the protocol's own way, none refuses it."
+    )
+    api_version: Text | None = key(None, "Version of the protocol, where it has one; by default chosen by the request.")
+    # -- retries
+    attempt_timeout: PositiveSeconds | None = key(None, "Deadline of one attempt; none is up to that of the call.")
+    retry_attempts: Whole = key(3, "Attempts of one call in all, the first included; 0 and 1 both mean no retry.", ge=0)
+    retry_base_delay: Seconds = key(0.5, "Upper bound of the first pause; it doubles.")
+    retry_max_delay: Seconds = key(8.0, "Upper bound of any pause of our own.")
+    retry_after_max: Seconds = key(120.0, "Longest Retry-After that is waited for.")
+    retry_max_elapsed: PositiveSeconds | None = key(
+        None, "No attempt begins later than this; none is up to the deadline."
+    )
+    # -- protection
+    rate_limit: RateLimit | None = key(None, "Limits of all requests together; none is no limit.")
+    user_rate_limit: RateLimit | None = key(None, "Limits of each user's requests; none is no limit.")
+    limit_storage: Hidden | None = key(
+        None, "Address of the store of the limits, such as redis://host:6379; by default this process's memory."
+    )
+    failure_threshold: Whole = key(5, "Counted failures in a row that open the breaker; 0 turns it off.", ge=0)
+    recovery_time: Seconds = key(30.0, "Time an open breaker waits before a probe.")
+    probes: Whole = key(1, "Probes at once while the breaker is half open.", ge=1)
+    success_threshold: Whole = key(1, "Successful probes in a row that close the breaker.", ge=1)
+    gate_time: Seconds = key(
+        60.0, "Time for which a wrong key or an empty account refuses all, before one tries again."
+    )
+    budget: Budget | None = key(None, "What may be spent; none is no limit.")
+    prices: Annotated[Mapping[Text, Price], AfterValidator(frozen_table)] = key(
+        FrozenDict[str, Price](), "Prices of models, before those of the price list."
+    )
+    # -- streams
+    first_chunk_timeout: PositiveSeconds = key(60.0, "Longest wait for the first chunk.")
+    chunk_timeout: PositiveSeconds = key(30.0, "Longest wait between two chunks.")
+    stream_timeout: PositiveSeconds = key(600.0, "Deadline of a whole stream.")
+
+    @model_validator(mode="after")
+    def _address_of_kind(self) -> Self:
+        # Not a set field: should the kind be changed later, the address follows it.
+        if "base_url" not in self.model_fields_set:
+            object.__setattr__(self, "base_url", BASE_URLS[self.kind])
+        return self
+
+
+class RouteTarget(SettingsModel):
+    """One provider of a route."""
+
+    provider: Name = Field(description="Name of the provider.", json_schema_extra={"effect": "now"})
+    model: Text | None = key(None, "Model to ask there; by default the request's, then the provider's.")
+    weight: Whole = key(1, "Share of the requests, for the strategy `weight`.", ge=1)
+
+
+Targets: TypeAlias = Annotated[tuple[RouteTarget, ...], BeforeValidator(as_tuple), Kind("list of tables")]
+FallbackOn: TypeAlias = Literal["unavailable", "rate_limit", "quota", "auth", "budget", "context_length", "invalid"]
+Failures: TypeAlias = Annotated[tuple[FallbackOn, ...], BeforeValidator(as_tuple), Kind("list of texts")]
+
+
+class RouteSettings(SettingsModel):
+    """Several providers under one name: `provider/<route>` answers as a provider does."""
+
+    targets: Targets = Field(
+        min_length=1,
+        description="Tables of provider, model (by default the request's, then the provider's) and weight.",
+        json_schema_extra={"effect": "now"},
+    )
+    strategy: Literal["order", "weight", "latency"] = key("order", "Who is asked first.")
+    fallback_on: Failures = key(
+        ("unavailable", "rate_limit", "quota", "auth", "budget"),
+        "Failures after which the next one is asked; also context_length and invalid.",
+    )
+
+    @model_validator(mode="after")
+    def _each_target_once(self) -> Self:
+        seen = [(target.provider, target.model) for target in self.targets]
+        if len(set(seen)) < len(seen):
+            refuse("targets that each stand there once")
+        return self
