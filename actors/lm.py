@@ -29,7 +29,13 @@ _OWNED_KEYS: Final = frozenset({"model", "messages", "n", "stream", "stream_opti
 
 @dataclass(frozen=True, slots=True)
 class ToolCall:
-    """A tool that the model asks for. ``arguments`` is the JSON text as the model wrote it.
+    """A tool that the model asks for.
+
+    Args:
+        id: by which its result refers to it.
+        name: of the tool.
+        arguments: the JSON text as the model wrote it.
+        signature: the provider's mark of the thoughts behind it; some (Gemini) want it back with the conversation.
 
     Raises:
         LMInvalidRequest: one of them is no text.
@@ -38,8 +44,11 @@ class ToolCall:
     id: str
     name: str
     arguments: str
+    signature: str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(cast("object", self.signature), str | None):
+            raise _invalid("tool_calls.signature", "text or None", self.signature)
         for name in ("id", "name", "arguments"):
             if not isinstance(value := getattr(self, name), str):
                 raise _invalid(f"tool_calls.{name}", "text", value)

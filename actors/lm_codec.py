@@ -28,7 +28,7 @@ def encode_response(response: LMResponse) -> str:
             "text": response.text,
             "model": response.model,
             "provider": response.provider,
-            "tool_calls": [[tool.id, tool.name, tool.arguments] for tool in response.tool_calls],
+            "tool_calls": [[tool.id, tool.name, tool.arguments, tool.signature] for tool in response.tool_calls],
             **{name: getattr(response, name) for name in _OPTIONAL_TEXTS},
         }
     )
@@ -70,7 +70,7 @@ def _tool_calls(value: Any) -> tuple[ToolCall, ...]:
     try:
         return tuple(ToolCall(*json_list(call)) for call in json_list(value))
     except (TypeError, LMInvalidRequest):
-        _refuse("tool_calls", "a list of [id, name, arguments]")
+        _refuse("tool_calls", "a list of [id, name, arguments, signature]")
 
 
 def _refuse(field: str, expected: str) -> NoReturn:

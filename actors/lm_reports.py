@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, Final, TypeVar
 
+from ..runtime.context import Context
 from ..runtime.errors import Error
 from ..runtime.gen_server import GenServer
 from .error_context import AIContext
@@ -25,6 +26,7 @@ from .lm import (
     prompt_hash,
 )
 from .settings import MonitoringSettings
+from .settings_providers import ProviderSettings
 
 E = TypeVar("E", bound=Event)
 
@@ -37,6 +39,8 @@ _COUNTS: Final = (
     "cache_write_tokens",
     "reasoning_tokens",
 )
+_OPTIONS: Final = ("temperature", "top_p", "max_tokens", "stop", "seed", "response_format")
+_PLACE: Final = ("trace_id", "span_id", "parent_id", "user")
 _CONTEXT: Final = ("prompt_hash", "prompt_tokens", "prompt_type", "response_hash", "finish_reason")
 
 
@@ -44,26 +48,45 @@ class LmReports:
     """Tells of requests in an actor's name. Durations are in seconds.
 
     Args:
-        actor: who makes the requests; the trace of the code that calls is used.
+        actor: who makes the requests.
         provider: the provider's id.
         monitoring: what is measured and noted; by default everything but single attempts.
+        settings: the provider's, for what telemetry says of it.
+        capture_content: whether telemetry is given prompts and answers.
     """
 
-    def __init__(self, actor: GenServer, provider: str, monitoring: MonitoringSettings = _MONITORING) -> None:
+    def __init__(
+        self,
+        actor: GenServer,
+        provider: str,
+        monitoring: MonitoringSettings = _MONITORING,
+        *,
+        settings: ProviderSettings | None = None,
+        capture_content: bool = False,
+    ) -> None:
         self._actor = actor
         self._provider = provider
         self._monitoring = monitoring
+        self._settings = settings
+        self._capture_content = capture_content
         self._outbox = EventOutbox(actor.system)
+        self._context: Context | None = None
 
     def began(self, request: LMRequest, model: str | None, *, capture_prompts: bool, stream: bool = False) -> str:
-        """A request is about to be sent; the id of its ``lm_request`` event."""
+        """A request is about to be sent; the id of its ``lm_request`` event.
+
+        All that is told of it stands in the trace of the code that calls this, however it ends: a stream may be ended by
+        a message of somebody else.
+        """
+        self._context = self._actor.context
         messages, tokens = request.messages, estimate_tokens(request.messages)
         kept = tuple(_captured(turn) for turn in messages) if capture_prompts else None
         event = self._stamp(
             LmRequest, model, prompt_hash=prompt_hash(messages), prompt_tokens=tokens, stream=stream, messages=kept
         )
         self._outbox.emit(event)
-        self._execute("start", model, {"system_time": self._actor.clock.time(), "prompt_tokens": tokens}, {})
+        measured = {"system_time": self._actor.clock.time(), "prompt_tokens": tokens}
+        self._execute("start", model, measured, self._asked(request, stream=stream))
         return event.id
 
     def retrying(self, event_id: str, model: str | None, error: Error, attempt: int, delay: float) -> None:
@@ -115,9 +138,8 @@ class LmReports:
             **paid,
         )
         self._outbox.emit(*self._attempted(event_id, model, response.attempts), event)
-        facts = {"finish_reason": response.finish_reason, "response_model": response.model}
         measured = self._timed(duration=duration) | {"attempts": attempts} | paid
-        self._execute("stop", model, measured, facts | {"cache_hit": response.cache_hit})
+        self._execute("stop", model, measured, self._answered(response))
         self._waited(model, response.attempts)
 
     def failed(
@@ -173,6 +195,7 @@ class LmReports:
         )
         self._outbox.emit(*self._attempted(event_id, model, tries), event)
         said = {"code": code, "status": facts.get("status"), "kind": "exit" if error is None else "error"}
+        said["usage_source"] = usage.source
         self._execute("exception", model, self._timed(duration=duration) | {"attempts": count} | paid, said)
         self._waited(model, tries)
 
@@ -199,6 +222,24 @@ class LmReports:
         if attempts:
             self._execute("admitted", model, self._timed(waited=attempts[0].waited), {})
 
+    def _asked(self, request: LMRequest, *, stream: bool) -> dict[str, Any]:
+        """What telemetry says of a request; what it asks only if that is wanted."""
+        options = {name: value for name in _OPTIONS if (value := getattr(request, name)) is not None}
+        facts: dict[str, Any] = {"address": self._actor.myAddress, "stream": stream, "options": options}
+        if self._settings is not None:
+            facts |= {"kind": self._settings.kind, "base_url": self._settings.base_url}
+        return facts | {"messages": request.messages, "tools": request.tools} if self._capture_content else facts
+
+    def _answered(self, response: LMResponse) -> dict[str, Any]:
+        facts = {
+            "finish_reason": response.finish_reason,
+            "response_model": response.model,
+            "response_id": response.response_id,
+            "usage_source": response.usage.source,
+            "cache_hit": response.cache_hit,
+        }
+        return facts | {"response": response} if self._capture_content else facts
+
     def _paid(self, usage: Usage, cost: Decimal | None) -> dict[str, Any]:
         """Tokens and cost, as far as they are known."""
         paid: dict[str, Any] = {name: getattr(usage, name) for name in _COUNTS}
@@ -209,10 +250,12 @@ class LmReports:
         return dict(seconds) if self._monitoring.performance_logging else {}
 
     def _stamp(self, cls: type[E], model: str | None, **fields: Any) -> E:
-        return stamp(self._actor, cls, provider=self._provider, model=model, **fields)
+        context = self._context or self._actor.context
+        place = {name: getattr(context, name) for name in _PLACE}
+        return stamp(self._actor, cls, provider=self._provider, model=model, **place, **fields)
 
     def _execute(self, what: str, model: str | None, measured: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
-        metadata = {"provider": self._provider, "model": model, **facts}
+        metadata = {"provider": self._provider, "model": model, "context": self._context, **facts}
         self._actor.system.telemetry.execute(("dspex", "lm", what), measured, metadata)
 
 

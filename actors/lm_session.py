@@ -64,7 +64,10 @@ class Session:
         if deadline is not None and deadline - _MARGIN < self.deadline:
             self.deadline, self._whose = deadline - _MARGIN, "deadline"
         self._actor = actor
-        self._reports = LmReports(actor, setup.provider, setup.house.monitoring)
+        house = setup.house
+        self._reports = LmReports(
+            actor, setup.provider, house.monitoring, settings=settings, capture_content=house.capture_content
+        )
         self._status: int | None = None
         self._request_id: str | None = None
         self._admission: str | None = None

@@ -17,12 +17,14 @@ class House:
     Attributes:
         monitoring: what is measured and noted.
         capture_prompts: whether events hold prompts.
+        capture_content: whether telemetry is given prompts and answers.
         cached: whether answers are looked up and kept in the cache.
         protected: whether protection and budgets stand beside it.
     """
 
     monitoring: MonitoringSettings = field(default_factory=MonitoringSettings)
     capture_prompts: bool = False
+    capture_content: bool = False
     cached: bool = False
     protected: bool = False
 

@@ -233,7 +233,14 @@ class PredictModule(GenServer):
         tally.open += 1
         self.set_context(self.context.child(self.ids))
         options = PredictOptions.of(msg.options).over(plan.options)
-        facts = {"module": self._id, "module_type": KIND, "provider": plan.provider, "model": options.model}
+        facts: dict[str, Any] = {
+            "module": self._id,
+            "module_type": KIND,
+            "provider": plan.provider,
+            "model": options.model,
+            "context": self.context,
+            "address": self.myAddress,
+        }
         span = self.system.telemetry.span(("dspex", "module"), facts).__enter__()
         return Execution(msg, plan, options, self.clock.monotonic(), span, self.context)
 

@@ -34,6 +34,8 @@ from .settings_providers import ProviderSettings, RateLimit
 _CONFIG: Final = "core/config"
 # What is left for a refusal to reach a caller whose own deadline is near: it then hears what it waited for.
 _MARGIN: Final = 0.02
+# Requests that may stand in line to be asked for in a shared store, even if none may wait for room.
+_ASKED_FOR: Final = 1000
 _UNLIMITED: Final = RateLimit(limit=None)
 _IN_LINE: Final = Shortage("queue", "all")
 _BEING_ASKED: Final = Shortage("storage", "all")
@@ -117,18 +119,20 @@ class ProtectionActor(GenServer):
         if patience <= self._guards.pause.left:
             return Fail(self._no_room(ticket, short, f"it may wait for {max(patience, 0.0):.3g} s"))
         most = (everybody or own or _UNLIMITED).max_waiting
+        if short is _BEING_ASKED:  # that is no waiting
+            most = max(most, _ASKED_FOR)
         full = len(self._queue) >= most
-        if not full and everybody is not None and own is not None:
+        if not full and short is not _BEING_ASKED and everybody is not None and own is not None:
             most = own.max_waiting
             full = self._queue.of_user(ticket.user)[0] >= most
-        if full and short is not _BEING_ASKED:
+        if full:
             return Fail(self._no_room(ticket, short, f"{most} wait already"))
         self._keep(ticket)
         self._queue.add(ticket)
         if ticket.fails:
             self._impatient[ticket.id] = ticket
         if patience < math.inf:
-            ticket.timer = self.start_timer(patience, TimeIsUp(ticket))
+            ticket.timer = self.start_timer(patience, TimeIsUp(ticket, of_lease=False))
         self._serve_queue()
         return NoReply()
 
@@ -145,7 +149,7 @@ class ProtectionActor(GenServer):
                 ticket.timer.cancel()
             self._reports.waited(waited)
         if ticket.lease is not None:
-            ticket.timer = self.start_timer(ticket.lease, TimeIsUp(ticket))
+            ticket.timer = self.start_timer(ticket.lease, TimeIsUp(ticket, of_lease=True))
         return Admission(ticket.id, waited, held.probe)
 
     def _keep(self, ticket: Ticket) -> None:
@@ -182,7 +186,10 @@ class ProtectionActor(GenServer):
     def time_is_up(self, msg: TimeIsUp) -> None:
         """A request waited long enough, or an admission was never settled."""
         ticket = msg.ticket
-        if self._tickets.get(ticket.id) is not ticket:
+        if not msg.of_lease:
+            # There may be room at this very moment.
+            self._serve_queue()
+        if self._tickets.get(ticket.id) is not ticket or msg.of_lease != (ticket.held is not None):
             return
         if ticket.held is None and ticket.caller is not None:
             waited = self._now() - ticket.since

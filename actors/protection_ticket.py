@@ -58,6 +58,7 @@ class TimeIsUp:
     """To itself: of a request's patience, or of an admission's lease."""
 
     ticket: Ticket
+    of_lease: bool
 
 
 def owner_of(msg: Admit, caller: Call) -> LocalAddress | None:

@@ -38,8 +38,16 @@ from .wire_formats import wire_format
 
 TransportFactory: TypeAlias = Callable[[ProviderSettings], Transport]
 
+STREAMS: Final = ("dspex", "lm", "streams")
+"""Telemetry: a stream was opened or has ended. Measurements: ``open`` (how many are); metadata: ``provider``."""
+
 _CONFIG: Final = "core/config"
-_FOLLOWED: Final = (("events", "capture_prompts"), ("ai", "monitoring"), ("ai", "caching", "enabled"))
+_FOLLOWED: Final = (
+    ("events", "capture_prompts"),
+    ("telemetry", "capture_content"),
+    ("ai", "monitoring"),
+    ("ai", "caching", "enabled"),
+)
 _ANNOUNCE_EVERY: Final = 0.25
 
 
@@ -74,6 +82,7 @@ class ProviderActor(GenServer):
         self._new_transport = transport
         self._tally = Tally()
         self._streams: dict[ActorAddress, int] = {}
+        self._count_streams()  # those of an earlier incarnation ended with it
         self._started = self.clock.monotonic()
         self._announcing = False
         self._refusal: ConfigError | None = None
@@ -222,6 +231,7 @@ class ProviderActor(GenServer):
         stream = started.address
         self._tally.begin()
         self._streams[stream] = self.monitor(stream)
+        self._count_streams()
         try:
             await self.call(stream, Connect(), timeout=timeout)
         except BaseException:  # fault boundary: nothing is handled here, the stream is of no use
@@ -236,6 +246,7 @@ class ProviderActor(GenServer):
         if ref is None:
             return
         self.demonitor(ref)
+        self._count_streams()
         if msg.code is None:
             self._tally.succeed(msg.usage)
         else:
@@ -247,7 +258,11 @@ class ProviderActor(GenServer):
         """A stream has ended without a word: it was killed, or crashed."""
         if msg.address is not None and self._streams.pop(msg.address, None) is not None:
             self._tally.fail("killed", None)
+            self._count_streams()
             self._announce_soon()
+
+    def _count_streams(self) -> None:
+        self.system.telemetry.execute(STREAMS, {"open": len(self._streams)}, {"provider": self._provider})
 
     # -- the registry ----------------------------------------------------------------------------
 
@@ -300,7 +315,13 @@ def _connection(settings: ProviderSettings) -> tuple[object, ...]:
 
 def _house(settings: Settings) -> House:
     ai = settings.ai
-    return House(ai.monitoring, settings.events.capture_prompts, ai.caching.enabled, protected=True)
+    return House(
+        ai.monitoring,
+        settings.events.capture_prompts,
+        settings.telemetry.capture_content,
+        ai.caching.enabled,
+        protected=True,
+    )
 
 
 def _own_settings(settings: Settings, provider: str) -> ProviderSettings:

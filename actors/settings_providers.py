@@ -98,6 +98,7 @@ class ProviderSettings(SettingsModel):
     schema_mode: Literal["json_schema", "json_object", "tool", "none"] | None = key(
         None, "How structured output is asked for; by default the protocol's own way, none refuses it."
     )
+    stream_usage: Flag = key(True, "Whether a stream is asked to tell its usage; some servers refuse the question.")
     api_version: Text | None = key(None, "Version of the protocol, where it has one; by default chosen by the request.")
     # -- retries
     attempt_timeout: PositiveSeconds | None = key(None, "Deadline of one attempt; none is up to that of the call.")

@@ -37,6 +37,7 @@ class Collector:
         self._reasoning: list[str] = []
         self._refusal: list[str] = []
         self._calls: dict[int, list[str]] = {}  # index: id, name, fragments of the arguments
+        self._signatures: dict[int, str] = {}
         self._halves: dict[object, str] = {}  # first halves of surrogate pairs, each by where the rest belongs
         self._chunks: list[LMChunk] = []
         self._count = 0
@@ -59,8 +60,12 @@ class Collector:
             self._refusal.append(text)
             self._chunks.append(LMChunk(self._next(), refusal=text))
 
-    def add_tool_call(self, index: int, *, id: str = "", name: str = "", arguments: str = "") -> None:
-        """A piece of the tool call number ``index``: its id and name, of which the first counts, and arguments."""
+    def add_tool_call(
+        self, index: int, *, id: str = "", name: str = "", arguments: str = "", signature: str | None = None
+    ) -> None:
+        """A piece of the tool call number ``index``: its id, name and signature, once, and further arguments."""
+        if signature:
+            self._signatures.setdefault(index, signature)
         begun = index in self._calls
         call = self._calls.setdefault(index, ["", ""])
         id, name = "" if call[0] else json_text(id), "" if call[1] else json_text(name)
@@ -79,7 +84,7 @@ class Collector:
         self.add_text(answer.text)
         self.add_refusal(answer.refusal or "")
         for index, call in enumerate(answer.tool_calls):
-            self.add_tool_call(index, id=call.id, name=call.name, arguments=call.arguments)
+            self.add_tool_call(index, id=call.id, name=call.name, arguments=call.arguments, signature=call.signature)
         self.end()
 
     def finish(self, reason: str) -> None:
@@ -121,7 +126,10 @@ class Collector:
 
     def response(self, request_id: str | None = None) -> LMResponse:
         """The answer as far as it came."""
-        calls = (ToolCall(call[0], call[1], "".join(call[2:])) for _, call in sorted(self._calls.items()))
+        calls = (
+            ToolCall(call[0], call[1], "".join(call[2:]), self._signatures.get(index))
+            for index, call in sorted(self._calls.items())
+        )
         return LMResponse(
             text=self.text,
             model=self.model,

@@ -34,7 +34,8 @@ class Rule:
     Args:
         event: its exact name.
         metric: what it feeds.
-        value: the measurement to take; None counts one for each event.
+        value: the measurement to take, or a function that finds a number in the metadata; None counts one for each
+            event.
         labels: label names and where their values come from.
         when: whether an event counts at all; None takes every one.
 
@@ -44,7 +45,7 @@ class Rule:
 
     event: EventName
     metric: Metric
-    value: str | None = None
+    value: str | Callable[[Metadata], float] | None = None
     labels: tuple[tuple[str, Source], ...] = ()
     when: Callable[[Metadata], bool] | None = None
 
@@ -94,8 +95,29 @@ def _account(metadata: Metadata) -> object:
     return "run" if isinstance(account, str) and account.startswith("run/") else account
 
 
+def _breaker_state(metadata: Metadata) -> float:
+    state = metadata.get("state")
+    return _BREAKER_STATES.get(state, math.nan) if isinstance(state, str) else math.nan
+
+
+def _is_closed(metadata: Metadata) -> float:
+    return float(metadata.get("state") == "closed")
+
+
+def _is_down(metadata: Metadata) -> float:
+    return float(metadata.get("state") == "down")
+
+
+def _is_pause(metadata: Metadata) -> bool:
+    return metadata.get("state") == "paused"
+
+
 def _counter(name: str, help: str, unit: str = "") -> Metric:
     return Metric(name, "counter", help, unit, keep=True)
+
+
+def _gauge(name: str, help: str) -> Metric:
+    return Metric(name, "gauge", help, keep=True)
 
 
 def _timing(name: str, help: str, buckets: tuple[float, ...]) -> Metric:
@@ -133,6 +155,27 @@ LM_QUEUE_WAIT: Final = _timing(
     "dspex_lm_queue_wait_seconds", "How long requests to models waited for room before their first attempt.", LM_BUCKETS
 )
 LM_CACHE_HITS: Final = _counter("dspex_lm_cache_hits_total", "Requests that our own cache answered.")
+LM_FALLBACKS: Final = _counter("dspex_lm_fallbacks_total", "Times that a route asked its next provider.")
+LM_STREAMS: Final = _gauge("dspex_lm_streams_open", "Streams that a provider has open.")
+BREAKER_STATE: Final = _gauge(
+    "dspex_protection_breaker_state", "State of a provider's circuit breaker: 0 closed, 1 half-open, 2 open."
+)
+GATE_CLOSED: Final = _gauge("dspex_protection_gate_closed", "Whether a provider's gate (quota, auth) is closed.")
+STORAGE_DOWN: Final = _gauge("dspex_protection_storage_down", "Whether the store of shared limits does not answer.")
+PAUSES: Final = _counter("dspex_protection_pauses_total", "Pauses that a provider asked for, by the failure that did.")
+PAUSE_SECONDS: Final = _counter("dspex_protection_pause_seconds_total", "How long those pauses were.", "seconds")
+REFUSALS: Final = _counter("dspex_protection_refusals_total", "Attempts that were refused, by what refused them.")
+PROTECTION_WAIT: Final = _timing(
+    "dspex_protection_wait_seconds", "How long attempts waited that were let in after a wait.", LM_BUCKETS
+)
+CACHE_HITS: Final = _counter("dspex_cache_hits_total", "Answers that the cache had, by where it had them.")
+CACHE_MISSES: Final = _counter("dspex_cache_misses_total", "Look-ups after which a model was asked.")
+CACHE_STORED: Final = _counter("dspex_cache_stored_total", "Answers that the cache took.")
+CACHE_EVICTIONS: Final = _counter("dspex_cache_evictions_total", "Answers that went for want of room.")
+CACHE_ERRORS: Final = _counter(
+    "dspex_cache_errors_total", "Times that the cache's disk failed or an answer was too large."
+)
+STAGE_DISCARDED: Final = _counter("dspex_stage_discarded_total", "Events that a stage's full buffer dropped.")
 BUDGET_REFUSALS: Final = _counter(
     "dspex_budget_refusals_total",
     "Requests refused for want of budget, by account and by what there was too little of.",
@@ -158,7 +201,9 @@ HANDLER_FAILURES: Final = _counter(
     "dspex_telemetry_handler_failures_total", "Telemetry handlers detached because they raised."
 )
 
-_BY_MODEL: Final = (("model", "model"), ("provider", "provider"))
+_BREAKER_STATES: Final[Mapping[str, float]] = {"closed": 0.0, "half-open": 1.0, "open": 2.0}
+_BY_PROVIDER: Final = (("provider", "provider"),)
+_BY_MODEL: Final = (("model", "model"), *_BY_PROVIDER)
 _BY_MODULE: Final = (("module", "module"),)
 _SUPERVISOR: Final = _actor("supervisor")
 
@@ -184,6 +229,27 @@ def _module(word: str, status: Source) -> Iterable[Rule]:
     yield Rule(event, MODULE_SECONDS, "duration", _BY_MODULE)
 
 
+def _protection() -> Iterable[Rule]:
+    gate = (("gate", "gate"), *_BY_PROVIDER)
+    reason = (*_BY_PROVIDER, ("reason", "reason"))
+    yield Rule(("dspex", "protection", "breaker"), BREAKER_STATE, _breaker_state, _BY_PROVIDER)
+    yield Rule(("dspex", "protection", "gate"), GATE_CLOSED, _is_closed, gate)
+    yield Rule(("dspex", "protection", "storage"), STORAGE_DOWN, _is_down, _BY_PROVIDER)
+    yield Rule(("dspex", "protection", "pause"), PAUSES, None, reason, _is_pause)
+    yield Rule(("dspex", "protection", "pause"), PAUSE_SECONDS, "seconds", _BY_PROVIDER, _is_pause)
+    yield Rule(("dspex", "protection", "refused"), REFUSALS, None, reason)
+    yield Rule(("dspex", "protection", "waited"), PROTECTION_WAIT, "seconds", _BY_PROVIDER)
+
+
+def _cache() -> Iterable[Rule]:
+    tier = (("tier", "tier"),)
+    yield Rule(("dspex", "cache", "hit"), CACHE_HITS, "count", tier)
+    yield Rule(("dspex", "cache", "miss"), CACHE_MISSES, "count")
+    yield Rule(("dspex", "cache", "store"), CACHE_STORED, "count")
+    yield Rule(("dspex", "cache", "evict"), CACHE_EVICTIONS, "count", tier)
+    yield Rule(("dspex", "cache", "error"), CACHE_ERRORS, "count", (("code", "code"),))
+
+
 RULES: Final[tuple[Rule, ...]] = (
     *_lm("stop", _constant("success")),
     *_lm("exception", _status),
@@ -192,6 +258,16 @@ RULES: Final[tuple[Rule, ...]] = (
     Rule(("dspex", "lm", "retry"), LM_RETRIES, None, (("code", _code), *_BY_MODEL)),
     Rule(("dspex", "lm", "chunk"), LM_FIRST_TOKEN, "time_to_first_token", _BY_MODEL),
     Rule(("dspex", "lm", "admitted"), LM_QUEUE_WAIT, "waited", _BY_MODEL),
+    Rule(
+        ("dspex", "lm", "fallback"),
+        LM_FALLBACKS,
+        "count",
+        (("code", _code), *_BY_PROVIDER, ("route", "route"), ("to_provider", "to_provider")),
+    ),
+    Rule(("dspex", "lm", "streams"), LM_STREAMS, "open", _BY_PROVIDER),
+    *_protection(),
+    *_cache(),
+    Rule(("dspex", "stage", "discarded"), STAGE_DISCARDED, "count", (("actor", _actor("actor")),)),
     Rule(("dspex", "budget", "refused"), BUDGET_REFUSALS, "count", (("account", _account), ("part", "part"))),
     *_module("stop", _constant("success")),
     *_module("exception", _status),
@@ -306,7 +382,7 @@ class Translator:
                 continue
             metric, number = rule.metric, 1.0
             if rule.value is not None:
-                measured = measurements.get(rule.value)
+                measured = measurements.get(rule.value) if isinstance(rule.value, str) else rule.value(metadata)
                 if measured is None:
                     continue
                 usable = usable_number(metric.kind, measured)

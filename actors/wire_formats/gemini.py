@@ -150,7 +150,8 @@ def _read_part(part: dict[str, Any], into: Collector) -> None:
     index: int = into.state.get("calls", 0)
     into.state["calls"] = index + 1
     id = json_text(call.get("id")) or _own_id(into.response_id, index, name, arguments)
-    into.add_tool_call(index, id=id, name=name, arguments=arguments)
+    signature = json_text(part.get("thoughtSignature")) or None
+    into.add_tool_call(index, id=id, name=name, arguments=arguments, signature=signature)
 
 
 def _own_id(*facts: object) -> str:

@@ -142,7 +142,9 @@ def _model_parts(turn: Message, where: str, *, signed: bool) -> list[dict[str, A
     for index, call in enumerate(turn.tool_calls):
         arguments = call_arguments(call, f"{where}.tool_calls[{index}]")
         part: dict[str, Any] = {"functionCall": {**_id(call.id), "name": call.name, "args": arguments}}
-        if signed and index == 0:
+        if call.signature:
+            part["thoughtSignature"] = call.signature
+        elif signed and index == 0:
             part["thoughtSignature"] = _NO_SIGNATURE
         parts.append(part)
     return parts

@@ -47,7 +47,9 @@ class OpenAIChat:
         if request.max_tokens is not None:
             body[settings.max_tokens_field or max_tokens_field(settings.base_url)] = request.max_tokens
         if stream:
-            body |= {"stream": True, "stream_options": {"include_usage": True}}
+            body["stream"] = True
+            if settings.stream_usage:
+                body["stream_options"] = {"include_usage": True}
         body.update(request.extra)
         headers = openai_headers(settings, credentials, stream=stream)
         return HttpRequest(f"{settings.base_url}/chat/completions", headers, encoded(body))
@@ -90,7 +92,10 @@ class OpenAIChat:
         if into.response_id is None:
             into.response_id = json_text(chunk.get("id")) or None
             into.model = json_text(chunk.get("model")) or into.model
-        if (found := chunk.get("usage")) and (usage := read_usage(found)) is not UNKNOWN_USAGE:
+        # Groq's stands apart.
+        if (found := chunk.get("usage") or json_object(chunk.get("x_groq")).get("usage")) and (
+            usage := read_usage(found)
+        ) is not UNKNOWN_USAGE:
             into.usage = usage
         if choices := json_list(chunk.get("choices")):
             _read_choice(json_object(choices[0]), into, secrets)
@@ -139,7 +144,8 @@ def read_usage(found: object) -> Usage:
         given,
         made,
         total,
-        json_count(inputs.get("cached_tokens")),
+        # The second is DeepSeek's.
+        json_count(inputs.get("cached_tokens", usage.get("prompt_cache_hit_tokens"))),
         "provider",
         json_count(inputs.get("cache_write_tokens")),
         json_count(outputs.get("reasoning_tokens")),

@@ -8,7 +8,7 @@ by a plain handler or by a coroutine, whichever the user's functions are.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Generator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeAlias
 
 from thespian.actors import ActorAddress

@@ -35,6 +35,7 @@ from ..keeper import Declare, DeclaredSet, Kept, Undeclare
 from . import names
 from .declared import module_spec, provider_spec, route_spec
 from .failure import cause_of, child_start_error, unfold
+from .guard_views import AsyncBudgets, AsyncCache, AsyncProtection
 from .handles import AsyncModule
 from .health import Health, health_of
 from .life import Life
@@ -58,6 +59,9 @@ class AsyncApp:
         events: what happened.
         telemetry: how much of it.
         lm: the providers themselves.
+        protection: limits, breaker and gates around them.
+        budgets: what was spent, and what may be.
+        cache: the cache of model answers.
     """
 
     def __init__(self, life: Life, namespace: str = "") -> None:
@@ -67,6 +71,9 @@ class AsyncApp:
         self.events = AsyncEvents(life)
         self.telemetry = AsyncTelemetry(life)
         self.lm = AsyncLM(life)
+        self.protection = AsyncProtection(life)
+        self.budgets = AsyncBudgets(life)
+        self.cache = AsyncCache(life)
 
     @property
     def engine(self) -> Engine:

@@ -20,6 +20,7 @@ from ...runtime.reasons import KILL, SHUTDOWN, Reason
 from . import names
 from .awaitable import AsyncApp
 from .blocking_views import LM, Events, Registry, Telemetry
+from .guard_views import Budgets, Cache, Protection
 from .handles import Module
 from .health import Health, health_of
 from .life import Life
@@ -38,6 +39,9 @@ class App:
         events: what happened.
         telemetry: how much of it.
         lm: the providers themselves.
+        protection: limits, breaker and gates around them.
+        budgets: what was spent, and what may be.
+        cache: the cache of model answers.
     """
 
     def __init__(self, life: Life, namespace: str = "") -> None:
@@ -48,6 +52,9 @@ class App:
         self.events = Events(self.aio.events, life.run)
         self.telemetry = Telemetry(self.aio.telemetry, life.run)
         self.lm = LM(self.aio.lm, life)
+        self.protection = Protection(self.aio.protection, life)
+        self.budgets = Budgets(self.aio.budgets, life)
+        self.cache = Cache(self.aio.cache, life)
 
     @property
     def engine(self) -> Engine:

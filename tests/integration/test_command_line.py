@@ -61,7 +61,7 @@ def dspex_command(home: Path, *arguments: str, columns: int = 200) -> subprocess
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_ends_well_when_told(home: Path, number: signal.Signals) -> None:
-    """`run` shows the tree and what will be missing; a signal stops it cleanly: exit status 0, all events in the file."""
+    """`run` shows the tree and what will be missing; a signal stops it cleanly: status 0, all events in the file."""
     file = home / "dspex.toml"
     file.write_text(file.read_text() + '[modules.qb]\nsignature = "question -> answer"\nprovider = "loacl"\n')
     process = subprocess.Popen(

@@ -132,7 +132,11 @@ def test_a_late_success_does_not_make_pauses_small_again() -> None:
     bench = Bench()
     old = bench.generation
     bench.hit()
+    bench.now += 1.0
     bench.pause.succeeded(old)
+    assert bench.pause.left == 0.0
+    bench.hit()
+    assert 0.5 <= bench.pause.left <= 1.0
     assert [bench.pause.calm, bench.pause.end()] == [False, True]
     assert [bench.pause.calm, bench.pause.end()] == [True, False]
 

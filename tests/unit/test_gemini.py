@@ -660,3 +660,20 @@ def test_a_tool_call_goes_back_as_it_came() -> None:
         {"functionResponse": {"name": "add", "response": {"output": "2"}}},
         {"functionResponse": {"id": "id7", "name": "now", "response": {"output": "2"}}},
     ]
+
+
+def test_a_signature_goes_back_as_it_came() -> None:
+    """The mark of the thoughts behind a tool call is read, whole and streamed, and sent back with the conversation."""
+    part = {"functionCall": {"name": "add", "args": {"a": 1}}, "thoughtSignature": "c2lnbmVk"}
+    body = {"candidates": [{"content": {"parts": [part]}, "finishReason": "STOP"}]}
+    whole = GeminiGenerate().decode(HttpResponse(200, {}, json.dumps(body).encode()), model="gemini-3-pro")
+    collector = Collector("gemini-3-pro")
+    GeminiGenerate().read_event("message", json.dumps(body), collector)
+    assert whole.tool_calls == collector.response().tool_calls
+    (call,) = whole.tool_calls
+    assert call.signature == "c2lnbmVk"
+    turns = (Message("user", "?"), Message("assistant", None, whole.tool_calls), Message("tool", "2", (), call.id))
+    request = LMRequest(turns, model="gemini-3-pro")
+    settings = ProviderSettings.model_validate({"kind": "gemini"})
+    sent = json.loads(GeminiGenerate().encode(request, settings, Credentials("k")).body)
+    assert sent["contents"][1]["parts"] == [{**part, "functionCall": {"name": "add", "args": {"a": 1}}}]

@@ -207,6 +207,10 @@ def test_the_storage_is_one_of_the_library(clock: Clock) -> None:
     assert storage.get_moving_window("k", 9, UNITS) == (1000.0, 4)
     storage.clear("k")
     assert storage.get("k") == 0
+    assert [storage.acquire_entry("b", 2, UNITS) for _ in range(3)] == [True, True, False]
+    assert not storage.acquire_entry("c", 2, UNITS, 3)
+    storage.clear("b")
+    storage.clear("c")
     storage.incr("a", UNITS)
     assert storage.reset() == 1
 

@@ -13,6 +13,7 @@ from dspex.actors.credentials import Credentials
 from dspex.actors.lm import LMRequest, LMResponse, Message, ToolCall, Usage
 from dspex.actors.lm_chunks import LMChunk
 from dspex.actors.settings_providers import BASE_URLS, ProviderSettings
+from dspex.actors.stream_collector import Collector
 from dspex.actors.transport import HttpRequest, HttpResponse
 from dspex.actors.wire_formats import WIRE_FORMATS, wire_format
 from dspex.actors.wire_formats.openai_chat import OpenAIChat
@@ -644,3 +645,28 @@ def test_a_kind_finds_its_format() -> None:
     assert set(WIRE_FORMATS) == set(BASE_URLS)
     with pytest.raises(ConfigError, match=r"\(openai, .*\), got 'nope'"):
         wire_format("nope")
+
+
+def test_usage_need_not_be_asked_for() -> None:
+    """stream_usage = false leaves stream_options out, for servers that refuse them."""
+    request = LMRequest((Message("user", "Hi"),))
+    for asked in (True, False):
+        wire = OpenAIChat().encode(request, settings(stream_usage=asked), Credentials(), stream=True)
+        body = json.loads(wire.body)
+        assert body["stream"] is True
+        assert ("stream_options" in body) is asked
+
+
+@pytest.mark.parametrize(
+    "chunk",
+    [
+        {"choices": [], "x_groq": {"usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}}},
+        {"choices": [], "usage": {"prompt_tokens": 3, "completion_tokens": 2, "prompt_cache_hit_tokens": 1}},
+    ],
+)
+def test_usage_of_other_shapes(chunk: dict[str, Any]) -> None:
+    """Groq's usage stands in x_groq, DeepSeek counts cached tokens beside the others."""
+    collector = Collector("m")
+    OpenAIChat().read_event("message", json.dumps(chunk), collector)
+    assert (collector.usage.input_tokens, collector.usage.output_tokens, collector.usage.total_tokens) == (3, 2, 5)
+    assert collector.usage.cached_tokens == chunk.get("usage", {}).get("prompt_cache_hit_tokens")

@@ -16,7 +16,7 @@ from dspex.actors.configuration import ConfigurationActor
 from dspex.actors.event_query import EventPage, EventQuery
 from dspex.actors.event_store import EventStore, Query
 from dspex.actors.journals.memory import MemoryJournal
-from dspex.actors.lm_failures import failure_of
+from dspex.actors.lm_failures import FAILURES, failure_of
 from dspex.actors.protection import (
     Admission,
     Admit,
@@ -26,6 +26,7 @@ from dspex.actors.protection import (
     ResetProtection,
     Settle,
 )
+from dspex.actors.safeguards import UNSENT
 from dspex.actors.settings_load import load_settings
 from dspex.actors.settings_providers import ProviderSettings, RateLimit
 from dspex.runtime.errors import (
@@ -199,6 +200,17 @@ def test_concurrency_is_given_on_when_somebody_ends(system: VirtualSystem) -> No
     assert isinstance(third.result(), Admission)
 
 
+def test_a_user_s_own_place_is_given_on_to_himself(system: VirtualSystem) -> None:
+    """One who waits for his own concurrency gets in when his own request ends, and not when another's does."""
+    house = House(system, user_rate_limit=RateLimit(limit=None, concurrency=1))
+    ann, bob = house.admit(user="ann"), house.admit(user="bob")
+    waits = house.begin(user="ann")
+    house.settle(bob)
+    assert not waits.done()
+    house.settle(ann)
+    assert isinstance(waits.result(), Admission)
+
+
 def test_a_user_s_full_bucket_blocks_nobody_else(system: VirtualSystem) -> None:
     """Others pass by those of a user who has used up his own."""
     house = House(system, user_rate_limit=RateLimit(limit=1, window=10.0))
@@ -231,6 +243,27 @@ def test_waiting_is_bounded_by_max_wait(system: VirtualSystem) -> None:
     assert house.report.waiting == 0
     system.advance(60.0)
     house.admit()
+
+
+def test_room_at_the_very_end_of_the_wait_is_taken(system: VirtualSystem) -> None:
+    """When patience and shortage end at the same moment, the request is let in."""
+    house = House(system, rate_limit=RateLimit(limit=1, window=5.0, max_wait=5.0))
+    house.admit()
+    waits = house.begin()
+    system.advance(5.0)
+    assert isinstance(waits.result(), Admission)
+
+
+def test_the_end_of_patience_does_not_end_an_admission(system: VirtualSystem) -> None:
+    """One let in at the moment at which its patience ends keeps what it was given."""
+    house = House(system, rate_limit=RateLimit(limit=None, concurrency=1, max_wait=5.0))
+    first = house.admit()
+    # Before the request, so that the loop has it in front of the timer of the same moment.
+    system.loop.call_at(system.now + 5.0, system.engine.cast, NAME, Settle(first))
+    waits = house.begin()
+    system.advance(5.0)
+    assert isinstance(waits.result(), Admission)
+    assert house.report.in_flight == 1
 
 
 def test_waiting_is_bounded_by_the_deadline(system: VirtualSystem) -> None:
@@ -460,6 +493,59 @@ def test_a_misspelt_failure_gets_a_hint() -> None:
     """The nearest row is named."""
     with pytest.raises(UsageError, match="did you mean 'server'"):
         Settle("x", "sever")
+
+
+# -- what each failure does --------------------------------------------------------------------------
+
+EFFECTS: dict[str, set[str]] = {
+    "connection": {"breaker", "given back"},
+    "pool": {"given back"},
+    "timeout": {"breaker"},
+    "deadline": set(),
+    "gateway_timeout": {"breaker"},
+    "server": {"breaker"},
+    "overloaded": {"breaker", "slowdown"},
+    "conflict": {"alive"},
+    "rate": {"pause"},
+    "quota": {"quota"},
+    "auth": {"auth"},
+    "invalid": {"alive"},
+    "context_length": {"alive"},
+    "protocol": {"breaker"},
+    "redirect": {"auth"},
+    "too_large": {"alive"},
+    "interrupted": {"breaker"},
+    "limit": {"given back"},
+    "circuit_open": {"given back"},
+    "budget": {"given back"},
+    "cancelled": set(),
+}
+"""What an attempt that ends so does; ``alive`` begins the count of failures anew."""
+
+
+def test_the_table_of_effects_is_whole() -> None:
+    """A new row of the table of failures needs a decision here."""
+    assert set(EFFECTS) == {*FAILURES, "cancelled"}
+
+
+@pytest.mark.parametrize("failure", EFFECTS)
+def test_what_each_failure_does(system: VirtualSystem, failure: str) -> None:
+    """After one counted failure: breaker, pause, gates, slow-down and limits, by the row of the second."""
+    house = House(system, failure_threshold=2, rate_limit=RateLimit(limit=9, tokens=900))
+    house.attempt("server", tokens=0)
+    house.attempt(failure, tokens=None if failure in UNSENT else 40)
+    report = house.report
+    found: set[str] = {gate.gate for gate in report.gates if gate.state == "closed"}
+    happened = {
+        "breaker": report.breaker.state == "open",
+        "alive": report.breaker.state == "closed" and report.breaker.failures == 0,
+        "pause": report.pause_left > 0.0,
+        "slowdown": report.slowed_to is not None,
+        "given back": house.used("requests") == 1,
+    }
+    found.update(name for name, did in happened.items() if did)
+    assert found == EFFECTS[failure]
+    assert house.used("tokens") == (0 if failure in UNSENT else 40)
 
 
 # -- breaker, pause, gates ---------------------------------------------------------------------------

@@ -421,7 +421,7 @@ def test_telemetry_of_a_success() -> None:
         await world.complete()
         (start, _, facts), (stop, measured, more) = world.telemetry
         assert (start, stop) == ("start", "stop")
-        assert facts == {"provider": "p", "model": "m"}
+        assert (facts["provider"], facts["model"], facts["kind"], facts["base_url"]) == ("p", "m", "openai", LOCAL)
         assert measured == {"duration": 0.0, "attempts": 1, "input_tokens": 11, "output_tokens": 3, "total_tokens": 14}
         assert (more["provider"], more["model"], more["finish_reason"]) == ("p", "m", "stop")
 

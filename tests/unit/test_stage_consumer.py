@@ -123,6 +123,13 @@ def test_surplus_is_logged(caplog: pytest.LogCaptureFixture) -> None:
             await lab.settle()
         assert "surplus=1" in caplog.text
         assert seen.events == [1, 2, 3]
+        consumer, _, seen, ref = await by_hand(lab, max_demand=4, min_demand=0)
+        with caplog.at_level(logging.ERROR, "dspex.stages"):
+            for first in (0, 3):
+                send(lab, consumer, Events(ref, first, (1, 2, 3)))
+            await lab.settle()
+        assert "surplus=2" in caplog.text
+        assert len(seen.events) == 6
 
     in_lab(test)
 

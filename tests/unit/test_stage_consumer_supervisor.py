@@ -169,7 +169,9 @@ def test_the_producers_end(mode: Any) -> None:
         await lab.settle()
         if mode == "temporary":
             assert len(await world.children()) == 2
-            await world.end(0)  # nobody is asked
+            await world.end(0)
+            assert world.top.cell is not None
+            assert world.top.cell.instance._places == {}  # nobody is asked for its place
             again = await lab.start(Numbers)
             await lab.call(world.top, Subscribe(again, SubscribeOptions(max_demand=1)))
             await lab.settle()

@@ -132,6 +132,25 @@ def test_the_demand_of_one_that_left_is_pending() -> None:
     assert dispatcher.ask(b, 4) == 2
 
 
+def test_only_the_first_dispatch_shuffles() -> None:
+    """DSP-04: once, not again."""
+
+    class Counted(random.Random):
+        shuffled = 0
+
+        def shuffle(self, x: Any) -> None:
+            self.shuffled += 1
+
+    rng = Counted()
+    dispatcher = DemandDispatcher(shuffle_demands_on_first_dispatch=True, rng=rng)
+    (a,) = linked(dispatcher, "a")
+    dispatcher.ask(a, 2)
+    assert rng.shuffled == 0
+    for event in (1, 2):
+        dispatcher.dispatch((event,))
+        assert rng.shuffled == 1
+
+
 def test_consumers_are_shuffled_once() -> None:
     """DSP-04: before the first dispatch, and never again."""
     first: set[str] = set()
@@ -196,6 +215,7 @@ def test_upstream_is_never_asked_twice_for_the_same() -> None:
     assert dispatcher.ask(b, 3) == 0
     assert dispatcher.cancel(a) == 0
     assert dispatcher.cancel(b) == 0
+    assert dispatcher.dispatch((1,)) == (1,)
     (c,) = linked(dispatcher, "c")
     assert dispatcher.ask(c, 5) == 2
 
@@ -274,6 +294,16 @@ def test_infos_wait_for_the_queues_there_are() -> None:
     dispatcher, zero, one, infos = partitioned()
     dispatcher.info("early")
     assert infos == ["early"]
+    dispatcher.ask(one, 1)
+    dispatcher.dispatch((1,))  # what was asked for is out: from here its partition has a queue, though empty
+    dispatcher.info("behind")
+    assert infos == ["early"]
+    dispatcher.ask(one, 1)
+    dispatcher.dispatch((5, 7))
+    assert infos == ["early", "behind"]
+    infos.remove("behind")
+    dispatcher.cancel(one)
+    (one,) = linked(dispatcher, "one", partition=1)
     dispatcher.ask(zero, 3)
     dispatcher.dispatch((1, 3))
     dispatcher.info("late")

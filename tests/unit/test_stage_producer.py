@@ -250,6 +250,8 @@ def test_credit_remembers_the_debt() -> None:
         assert reads == []
         await ask(lab, consumer, taken.subscriptions[0], 3)
         assert reads == taken.events == [0, 1, 2]
+        await ask(lab, consumer, taken.subscriptions[0], 1)
+        assert reads == taken.events == [0, 1, 2, 3]
         full = Credit()
         full.add(5)
         assert (await full.take(3), await full.take(9), full.left) == (3, 2, 0)
@@ -404,6 +406,38 @@ def test_a_consumer_that_cancels_or_dies() -> None:
         lab.engine.kill(consumer)
         await lab.settle()
         assert made.cancels[1:] == [("down", "killed")]
+
+    in_lab(test)
+
+
+def test_without_consumers_events_are_buffered() -> None:
+    """STG-10, DSP-03: nobody is there to dispatch to, and what is pending stays so."""
+
+    async def test(lab: Lab) -> None:
+        producer, consumer, made, taken, subscription = await pair(lab)
+        await ask(lab, consumer, subscription, 5)
+        await lab.call(consumer, Do(lambda stage: stage.cancel_subscription(subscription)))
+        await lab.settle()
+        await emit(lab, producer, 2)
+        await lab.call(consumer, Subscribe(producer, SubscribeOptions(cancel="temporary")))
+        await ask(lab, consumer, taken.subscriptions[1], 5)
+        assert (made.demand, taken.events) == ([5], [])
+        await ask(lab, consumer, taken.subscriptions[1], 3)
+        assert (made.demand, taken.events) == ([5, 1], [0, 1])
+
+    in_lab(test)
+
+
+def test_a_subscription_that_is_over_is_watched_no_more() -> None:
+    """STG-10: neither end keeps a monitor, also of a subscription that was refused."""
+
+    async def test(lab: Lab) -> None:
+        producer, consumer, _, _, subscription = await pair(lab, dispatcher=BroadcastDispatcher)
+        await lab.call(consumer, Subscribe(producer, SubscribeOptions(cancel="temporary")))
+        await lab.call(consumer, Do(lambda stage: stage.cancel_subscription(subscription)))
+        await lab.settle()
+        for address in (producer, consumer):
+            assert (address.cell.watching or {}, address.cell.monitors or {}) == ({}, {})
 
     in_lab(test)
 

@@ -22,10 +22,18 @@ from dspex.runtime.errors import (
 )
 from dspex.runtime.gen_server import GenServer, Stop, call, info
 from dspex.runtime.reasons import Crash
-from dspex.runtime.stages import FromEnumerable, Next, Producer, StreamOver, SubscribeOptions, stream
-from dspex.runtime.stages.reader import Reader
-from kit.engine import Lab, in_lab, running_engine
-from kit.stages import Do, Numbers, Seen
+from dspex.runtime.stages import (
+    FromEnumerable,
+    Next,
+    PartitionDispatcher,
+    StreamOver,
+    SubscribeOptions,
+    stream,
+)
+from dspex.runtime.stages.messages import Ask, Cancel, Cancelled, Events
+from dspex.runtime.stages.reader import Close, Reader
+from kit.engine import Lab, Probe, in_lab, running_engine
+from kit.stages import Do, Numbers, Seen, Taker
 
 
 class Ending(Numbers):
@@ -147,6 +155,25 @@ def test_leaving_early_cancels_the_producers() -> None:
     in_lab(test)
 
 
+def test_what_is_under_way_is_not_lost_to_nobody() -> None:
+    """STG-70: a reader ends when its producers have ended the subscriptions; what they sent before is taken."""
+
+    async def test(lab: Lab) -> None:
+        got: list[Any] = []
+        by_hand = await lab.start(Probe, got)
+        reader = await lab.start(Reader, [(by_hand, SubscribeOptions())])
+        await lab.settle()
+        lab.engine.cast(reader, Close())
+        lab.engine.send(reader, Events(got[0].ref, 0, (1,)), by_hand.cell)
+        await lab.settle()
+        assert (got[-1], lab.engine.alive(reader)) == (Cancel(got[0].ref, "normal"), True)
+        lab.engine.send(reader, Cancelled(got[0].ref, "normal"), by_hand.cell)
+        assert await lab.down(reader) == "normal"
+        assert lab.engine.dead_letters.count == 0
+
+    in_lab(test)
+
+
 def test_an_actors_task_reads() -> None:
     """Within an actor the stream is the actor's: in a handler, or in a task of its."""
 
@@ -187,6 +214,11 @@ def test_another_loop_and_a_thread_read() -> None:
         with stream(engine.outside.spawn(Numbers).address, engine) as events:
             assert [next(events), next(events)] == [0, 1]
         assert list(events) == []
+        silent = engine.outside.spawn(Numbers, kwargs={"silent": True}).address
+        waiting = stream(silent, engine, timeout=0.01)
+        with pytest.raises(CallTimeout):
+            next(waiting)
+        assert list(waiting) == []
         refused = stream(start(), engine)
         with pytest.raises(WrongThread):
             engine.on_engine(next, refused)
@@ -511,6 +543,51 @@ def test_on_cancel_stop() -> None:
     in_lab(test)
 
 
+def test_it_ends_when_all_was_delivered_and_all_have_left() -> None:
+    """STG-72: not while a partition still holds events; with `stop` not while anybody is still subscribed."""
+
+    async def test(lab: Lab) -> None:
+        options = {"dispatcher": lambda: PartitionDispatcher(2), "on_cancel": "stop"}
+        producer = await lab.start(FromEnumerable, range(4), kwargs=options)
+        zero, one = Seen(), Seen()
+        await lab.start(Taker, zero, producer, kwargs={"partition": 0, "cancel": "temporary"})
+        await lab.settle()
+        assert (zero.events, lab.engine.alive(producer)) == ([0, 2], True)
+        await lab.start(Taker, one, producer, kwargs={"partition": 1, "cancel": "temporary"})
+        await lab.settle()
+        assert (one.events, lab.engine.alive(producer)) == ([1, 3], False)
+
+        shared = await lab.start(FromEnumerable, iter(int, 1), kwargs={"on_cancel": "stop"})
+        first, second = stream(shared, lab.engine, max_demand=1), stream(shared, lab.engine, max_demand=1)
+        assert [await anext(first), await anext(second)] == [0, 0]
+        for events, lives in ((first, True), (second, False)):
+            await events.aclose()
+            await lab.settle()
+            assert lab.engine.alive(shared) is lives
+
+    in_lab(test)
+
+
+def test_nobody_asks_a_subscription_that_is_over() -> None:
+    """STG-70: what was read last is not asked for again when its producer has ended the subscription."""
+
+    async def test(lab: Lab) -> None:
+        got: list[Any] = []
+        by_hand = await lab.start(Probe, got)
+        events = stream(by_hand, lab.engine, max_demand=1, cancel="transient")
+        reading = asyncio.ensure_future(anext(events))
+        await lab.settle()
+        (reader,) = [cell for cell in lab.engine.cells.values() if cell.actor_class is Reader]
+        lab.engine.send(reader.address, Events(got[0].ref, 0, (1,)), by_hand.cell)
+        lab.engine.send(reader.address, Cancelled(got[0].ref, "normal"), by_hand.cell)
+        assert await reading == 1
+        assert await read(events) == []
+        await lab.settle()
+        assert [message for message in got if isinstance(message, Ask)] == [Ask(got[0].ref, 1)]
+
+    in_lab(test)
+
+
 def test_an_iterable_that_fails() -> None:
     """STG-71, STG-72: the producer crashes with the failure, and the reader is told, after what came before."""
 
@@ -539,19 +616,20 @@ def test_wrong_arguments_of_from_enumerable() -> None:
 
 
 def test_many_streams_at_once() -> None:
-    """A thousand streams of one engine, and nothing is left of them."""
-
-    class Ten(Producer):
-        def handle_demand(self, demand: int) -> Iterable[int]:
-            return range(demand)
+    """A thousand streams of one engine, half of them left early: nothing of them is left, nor under way."""
 
     async def test(lab: Lab) -> None:
-        async def one() -> int:
-            events = stream(await lab.start(FromEnumerable, range(20)), lab.engine, cancel="transient", max_demand=4)
-            return sum(await read(events))
+        async def items() -> AsyncIterator[int]:
+            for number in range(20):
+                yield number
 
-        assert await asyncio.gather(*(one() for _ in range(1000))) == [190] * 1000
+        async def one(most: int) -> int:
+            producer = await lab.start(FromEnumerable, items(), kwargs={"on_cancel": "stop"})
+            async with stream(producer, lab.engine, cancel="transient", max_demand=4) as events:
+                return sum(await read(events, most))
+
+        assert await asyncio.gather(*(one(10 + 90 * (n % 2)) for n in range(1000))) == [45, 190] * 500
         await lab.settle()
-        assert list(lab.engine.cells) == []
+        assert (list(lab.engine.cells), lab.engine.dead_letters.count) == ([], 0)
 
     in_lab(test)

@@ -200,14 +200,16 @@ def test_actors_without_a_name_are_shown_by_their_class() -> None:
 
 
 def test_every_metric_is_described_and_named_as_prometheus_wants() -> None:
-    """Counters end in _total, timings in _seconds; each has a help text and says one thing only."""
+    """Counters end in _total, timings in _seconds, gauges in neither; each has a help text and says one thing only."""
     metrics = Translator().metrics
     assert len({metric.name for metric in metrics}) == len(metrics)
     for metric in metrics:
         assert metric.help.endswith(".")
         assert metric.keep
         assert metric.name.startswith("dspex_")
-        assert metric.name.endswith({"counter": "_total", "histogram": "_seconds"}[metric.kind])
+        endings = {"counter": "_total", "histogram": "_seconds", "gauge": ""}
+        assert metric.name.endswith(endings[metric.kind])
+        assert metric.kind != "gauge" or not metric.name.endswith(("_total", "_seconds"))
 
 
 def test_what_is_no_number_is_counted_as_malformed() -> None:

@@ -1,0 +1,256 @@
+"""What stands around the providers: protection, budgets and cache; as coroutines, and below for plain code."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeVar
+
+from ...actors.budget_messages import BudgetReport, BudgetStatus, SetBudget
+from ...actors.cache_messages import CacheClear, CacheStatus, CacheStatusReport
+from ...actors.config_messages import DeclareProvider, GetSetting
+from ...actors.lm_failures import failure_of
+from ...actors.protection_messages import Admit, ProtectionReport, ProtectionStatus, ResetProtection, Settle
+from ...actors.provider_messages import OnLimit
+from ...actors.settings_providers import Budget, ProviderSettings
+from ...runtime.context import Context
+from ...runtime.errors import ConfigError, LMError, UsageError, did_you_mean
+from . import names
+from .life import Life
+from .views import CALL_TIMEOUT, LM_TIMEOUT, check_who
+
+T = TypeVar("T")
+
+PROTECTION_KEYS: Final = (
+    "rate_limit",
+    "user_rate_limit",
+    "limit_storage",
+    "failure_threshold",
+    "recovery_time",
+    "probes",
+    "success_threshold",
+    "gate_time",
+    "budget",
+    "retry_attempts",
+    "retry_base_delay",
+    "retry_max_delay",
+    "retry_after_max",
+    "retry_max_elapsed",
+    "attempt_timeout",
+    "timeout",
+)
+"""The settings of a provider that protect it."""
+# Beyond the caller's own deadline, so that what is settled late is settled by the caller.
+_LEASE: Final = 5.0
+
+
+class AsyncProtection:
+    """What protects the providers: limits, breaker, pause and gates."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    async def configure(self, provider: str, **settings: Any) -> None:
+        """Change what protects a configured provider, while it runs; counts and states stay.
+
+        Args:
+            provider: its id.
+            **settings: of :data:`PROTECTION_KEYS`; others of the provider stay as they are.
+
+        Raises:
+            ConfigError: there is no such provider, or a setting is unknown, of the wrong type or out of range.
+        """
+        for key in settings:
+            if key not in PROTECTION_KEYS:
+                hint = did_you_mean(key, PROTECTION_KEYS)
+                known = ", ".join(PROTECTION_KEYS)
+                raise ConfigError(f"expected a setting of protection ({known}), got {key!r}{hint}", path=key, got=key)
+        path = ("ai", "providers", provider)
+        found: ProviderSettings = await self._life.call(names.CONFIG, GetSetting(path), timeout=CALL_TIMEOUT)
+        whole = {name: getattr(found, name) for name in found.model_fields_set} | settings
+        await self._life.call(names.CONFIG, DeclareProvider(provider, whole), timeout=CALL_TIMEOUT)
+
+    async def status(self, provider: str) -> ProtectionReport:
+        """Every gate with its numbers."""
+        target = f"protection/{provider}"
+        return await self._life.call(target, ProtectionStatus(), timeout=CALL_TIMEOUT)  # type: ignore[no-any-return]
+
+    async def reset(self, provider: str) -> None:
+        """Close the breaker, open all gates, end pause and slow-down."""
+        await self._life.call(f"protection/{provider}", ResetProtection(), timeout=CALL_TIMEOUT)
+
+    async def run(
+        self,
+        provider: str,
+        function: Callable[[], T | Awaitable[T]],
+        *,
+        user: str | None = None,
+        tokens: int = 0,
+        timeout: float = LM_TIMEOUT,
+        on_limit: OnLimit | None = None,
+    ) -> T:
+        """Call any function under a provider's protection: it waits for room, and its outcome is counted.
+
+        An exception counts against the provider, as the failure it is (an ``LMError`` by its row, anything else as
+        a server's error). There is no second try.
+
+        Args:
+            provider: its id.
+            function: called without arguments; a coroutine function is awaited, anything else is called here.
+            user: on whose behalf, for limits of a user.
+            tokens: what it will use, estimated.
+            timeout: seconds for the wait and the function together.
+            on_limit: ``wait`` for room or ``fail`` at once; as the provider is configured if None.
+
+        Raises:
+            LMCircuitOpen, LMRateLimited, LMQuotaExceeded, LMAuthError: the protection refuses.
+            TimeoutError: the function took too long.
+        """
+        seat = Seat(self._life, provider, user, tokens, timeout, on_limit)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + timeout
+        await self._life.call(seat.target, seat.ask, timeout=timeout, context=seat.context)
+        with seat:
+            async with asyncio.timeout_at(until):
+                result = function()
+                return await result if inspect.isawaitable(result) else result
+
+
+class Seat:
+    """An admission of code outside of actors: ``with`` settles it by how the block ends."""
+
+    def __init__(
+        self, life: Life, provider: str, user: str | None, tokens: int, timeout: float, on_limit: OnLimit | None
+    ) -> None:
+        check_who(user, None)
+        if not 0 < timeout <= 3600:
+            raise UsageError(f"expected seconds above 0, at most 3600, got {timeout!r}, at timeout")
+        self._life = life
+        self.target = f"protection/{provider}"
+        self.context = Context.root(life.engine.ids, user=user)
+        self.ask = Admit(life.engine.ids.span_id(), tokens, user, on_limit, lease=timeout + _LEASE)
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._life.engine.cast(self.target, Settle(self.ask.id, _failure(error)))
+
+
+class AsyncBudgets:
+    """What was spent, and what may be."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    async def status(self, account: str | None = None) -> tuple[BudgetReport, ...]:
+        """Of one account (``provider/openai``, ``module/qa``), or of all."""
+        return await self._life.call(names.BUDGETS, BudgetStatus(account), timeout=CALL_TIMEOUT)  # type: ignore[no-any-return]
+
+    async def set(self, account: str, budget: Budget | None) -> None:
+        """Give an account of one's own a budget, or none; those of providers and modules are configured.
+
+        Raises:
+            ConfigError: the account is a provider's or a module's.
+        """
+        await self._life.call(names.BUDGETS, SetBudget(account, budget), timeout=CALL_TIMEOUT)
+
+
+class AsyncCache:
+    """The cache of model answers."""
+
+    def __init__(self, life: Life) -> None:
+        self._life = life
+
+    async def status(self) -> CacheStatusReport:
+        """How it is."""
+        return await self._life.call(names.CACHE, CacheStatus(), timeout=CALL_TIMEOUT)  # type: ignore[no-any-return]
+
+    async def clear(self) -> None:
+        """Forget every answer, on disk too."""
+        await self._life.call(names.CACHE, CacheClear(), timeout=CALL_TIMEOUT)
+
+
+class Protection:
+    """What protects the providers; see :class:`AsyncProtection`."""
+
+    def __init__(self, view: AsyncProtection, life: Life) -> None:
+        self._view = view
+        self._life = life
+
+    def configure(self, provider: str, **settings: Any) -> None:
+        """Change what protects a configured provider; see :meth:`AsyncProtection.configure`."""
+        self._life.run(self._view.configure(provider, **settings))
+
+    def status(self, provider: str) -> ProtectionReport:
+        """Every gate with its numbers."""
+        return self._life.run(self._view.status(provider))
+
+    def reset(self, provider: str) -> None:
+        """Close the breaker, open all gates, end pause and slow-down."""
+        self._life.run(self._view.reset(provider))
+
+    def run(
+        self,
+        provider: str,
+        function: Callable[[], T],
+        *,
+        user: str | None = None,
+        tokens: int = 0,
+        timeout: float = LM_TIMEOUT,
+        on_limit: OnLimit | None = None,
+    ) -> T:
+        """Call any plain function in this thread under a provider's protection; see :meth:`AsyncProtection.run`.
+
+        Nothing can stop a plain function: ``timeout`` is that of the wait, and how long the room is kept for it.
+        """
+        seat = Seat(self._life, provider, user, tokens, timeout, on_limit)
+        self._life.call_blocking(seat.target, seat.ask, timeout=timeout, context=seat.context)
+        with seat:
+            return function()
+
+
+class Budgets:
+    """What was spent, and what may be; see :class:`AsyncBudgets`."""
+
+    def __init__(self, view: AsyncBudgets, life: Life) -> None:
+        self._view = view
+        self._life = life
+
+    def status(self, account: str | None = None) -> tuple[BudgetReport, ...]:
+        """Of one account, or of all."""
+        return self._life.run(self._view.status(account))
+
+    def set(self, account: str, budget: Budget | None) -> None:
+        """Give an account of one's own a budget, or none."""
+        self._life.run(self._view.set(account, budget))
+
+
+class Cache:
+    """The cache of model answers; see :class:`AsyncCache`."""
+
+    def __init__(self, view: AsyncCache, life: Life) -> None:
+        self._view = view
+        self._life = life
+
+    def status(self) -> CacheStatusReport:
+        """How it is."""
+        return self._life.run(self._view.status())
+
+    def clear(self) -> None:
+        """Forget every answer, on disk too."""
+        self._life.run(self._view.clear())
+
+
+def _failure(error: BaseException | None) -> str | None:
+    """The row of a failure that an outcome belongs to; None is success."""
+    if error is None:
+        return None
+    if isinstance(error, LMError):
+        row = failure_of(error)
+        return "server" if row is None else row.name
+    if isinstance(error, TimeoutError):
+        return "timeout"
+    if isinstance(error, OSError):
+        return "connection"
+    return "server" if isinstance(error, Exception) else "cancelled"

@@ -1,0 +1,1 @@
+"""The HTTP gateway: OpenAI's protocol over the providers of an application."""

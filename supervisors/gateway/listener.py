@@ -1,0 +1,108 @@
+"""The socket of the gateway, and uvicorn at it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Generator
+from contextlib import contextmanager, suppress
+from typing import Any, Final, cast
+
+import uvicorn
+
+from ...runtime.errors import StartError
+from .desk import Desk
+from .routes import gateway_app
+
+BACKLOG: Final = 2048
+KEEP_ALIVE: Final = 75.0
+"""Seconds that an idle connection is kept: longer than clients keep theirs, so that none is closed under a request."""
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield  # signals are the host program's
+
+
+class Listener:
+    """Listens from its making on, and serves until it is closed.
+
+    Args:
+        desk: what requests need.
+
+    Attributes:
+        url: where.
+
+    Raises:
+        StartError: the address cannot be listened at.
+    """
+
+    def __init__(self, desk: Desk) -> None:
+        # Nothing of the logging is configured, nor taken away.
+        config = uvicorn.Config(
+            gateway_app(desk),
+            log_config=None,
+            lifespan="off",
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            timeout_keep_alive=int(KEEP_ALIVE),
+        )
+        config.load()
+        self._desk = desk
+        self._server = _Server(config)
+        self._socket = _listening(desk.settings.host, desk.settings.port)
+        self.url = _url(self._socket)
+
+    async def serve(self) -> None:
+        """Serve until it is cancelled."""
+        await self._server.serve(sockets=[self._socket])
+
+    async def finish(self, seconds: float) -> None:
+        """Take no more connections and end what is in work; clients that have no answer yet are told.
+
+        Args:
+            seconds: for that.
+        """
+        self._stop_listening()
+        ending = self._desk.close()
+        if ending:
+            await asyncio.wait(ending, timeout=seconds)
+        self.close()
+
+    def close(self) -> None:
+        """Close everything now. Twice is once."""
+        self._stop_listening()
+        self._desk.close()
+        for connection in list(self._server.server_state.connections):
+            transport = cast("asyncio.WriteTransport | None", cast("Any", connection).transport)
+            if transport is not None:
+                transport.abort()
+
+    def _stop_listening(self) -> None:
+        for server in getattr(self._server, "servers", ()):
+            server.close()
+        self._socket.close()
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    problem: OSError | None = None
+    with suppress(OSError):
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        # A name may have several addresses; clients try the old kind too.
+        family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
+    except OSError as error:
+        problem = error
+    raise StartError(
+        f"expected to listen at {host}:{port}, got: {problem.strerror or problem}, at gateway.host and gateway.port",
+        reason=("listen_error", problem.strerror or str(problem)),
+    )
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
