@@ -75,8 +75,8 @@ class LmReports:
     def began(self, request: LMRequest, model: str | None, *, capture_prompts: bool, stream: bool = False) -> str:
         """A request is about to be sent; the id of its ``lm_request`` event.
 
-        All that is told of it stands in the trace of the code that calls this, however it ends: a stream may be ended by
-        a message of somebody else.
+        All that is told of it stands in the trace of the code that calls this, however it ends: a stream may be ended
+        by a message of somebody else.
         """
         self._context = self._actor.context
         messages, tokens = request.messages, estimate_tokens(request.messages)

@@ -101,6 +101,18 @@ def check_timeout(seconds: object) -> float:
     )
 
 
+def check_max_demand(pieces: object) -> None:
+    """A ``max_demand`` of a stream, checked.
+
+    Raises:
+        ConfigError: it is no whole number from 1.
+    """
+    if not isinstance(pieces, int) or isinstance(pieces, bool) or pieces < 1:
+        expected = "a whole number of pieces from 1"
+        message = f"expected {expected}, got {pieces!r}, at max_demand"
+        raise ConfigError(message, path="max_demand", expected=expected, got=pieces)
+
+
 DEFAULT_OPTIONS: Final = PredictOptions()
 
 
@@ -136,9 +148,16 @@ class PredictStream(Predict):
 
     Args:
         max_demand: pieces of the answer that are asked of the provider's stream at once.
+
+    Raises:
+        ConfigError, LMInvalidRequest: an option is unknown or out of range, or ``max_demand`` is.
     """
 
     max_demand: int = 64
+
+    def __post_init__(self) -> None:
+        Predict.__post_init__(self)
+        check_max_demand(self.max_demand)
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,6 +224,7 @@ class ModuleStatus:
         status: ``ready``, or ``misconfigured`` if its settings were changed to what cannot work.
         running: predictions in work.
         waiting: predictions that wait for their turn.
+        streams: streamed predictions that have begun and go on; part of ``running``.
         executions: predictions that ended, in whatever way.
         failures: those that gave no answer.
         last_error: code of the last failure, or None.
@@ -224,6 +244,7 @@ class ModuleStatus:
     status: Health
     running: int
     waiting: int
+    streams: int
     executions: int
     failures: int
     last_error: str | None

@@ -96,7 +96,7 @@ class OtelBridge:
     def _request_began(self, place: Context, measured: _Facts, metadata: _Facts) -> None:
         attributes, model = request_attributes(metadata), metadata.get("model")
         name = CHAT if model is None else f"{CHAT} {model}"
-        began, address = measured["system_time"], metadata.get("address")
+        began, address = self._began(measured), metadata.get("address")
         opened = self.spans.begin(place, name, self._kinds.CLIENT, attributes, began=began, address=address)
         opened.attributes = metric_attributes(attributes)
 
@@ -130,7 +130,7 @@ class OtelBridge:
     # -- modules ---------------------------------------------------------------------------------
 
     def _module_began(self, place: Context, measured: _Facts, metadata: _Facts) -> None:
-        name, began = f"{WORKFLOW} {metadata.get('module')}", measured["system_time"]
+        name, began = f"{WORKFLOW} {metadata.get('module')}", self._began(measured)
         attributes, address = workflow_attributes(metadata), metadata.get("address")
         self.spans.begin(place, name, self._kinds.INTERNAL, attributes, began=began, address=address)
 
@@ -139,6 +139,10 @@ class OtelBridge:
         if opened is not None:
             at = self._end_of(opened.began, measured)
             self.spans.end(place, {}, at=at, error=metadata.get("code"))
+
+    def _began(self, measured: _Facts) -> float:
+        seconds: float | None = measured.get("system_time")
+        return self._clock.time() if seconds is None else seconds
 
     def _end_of(self, began: float, measured: _Facts) -> float:
         seconds = measured.get("duration")

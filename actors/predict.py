@@ -36,6 +36,7 @@ from .event_outbox import EventOutbox
 from .events import ModuleExecution, stamp
 from .execution import Execution
 from .lm import LMResponse
+from .lm_stream import Leave
 from .module_messages import (
     Health,
     Keep,
@@ -175,6 +176,7 @@ class PredictModule(GenServer):
             status=self._status,
             running=tally.running,
             waiting=tally.open - tally.running,
+            streams=len(self._streams),
             executions=tally.executions,
             failures=tally.failures,
             last_error=tally.last_error,
@@ -271,7 +273,11 @@ class PredictModule(GenServer):
         known = replace(execution.info, provider=opened.provider)
         arguments = (opened.address, plan, known, self.myAddress, execution.began, max_demand)
         spec = ChildSpec(f"prediction-{self.ids.span_id()}", PredictionStream, arguments, restart="temporary")
-        started: Started = await self.call(f"streams/module/{self._id}", StartChild(spec))
+        try:
+            started: Started = await self.call(f"streams/module/{self._id}", StartChild(spec))
+        except BaseException:  # fault boundary: nothing is handled here, the provider's stream is of no use
+            self.cast(opened.address, Leave())
+            raise
         self._streams[started.address] = (self.monitor(started.address), execution)
         return PredictionOpened(started.address)
 

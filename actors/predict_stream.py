@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from thespian.actors import ActorAddress
 
 from ..runtime.errors import ActorDied, CallCancelled, Error, ParseError
-from ..runtime.gen_server import Stop, info
+from ..runtime.gen_server import Stop, cast, info
 from ..runtime.reasons import NORMAL, Reason, describe
 from ..runtime.stages import ProducerConsumer, Subscription
 from .field_chunks import FieldChunk, PredictionEnd
 from .lm import LMResponse
 from .lm_chunks import LMChunk, LMStreamEnd
+from .lm_stream import Leave
 from .module_plan import ModulePlan
 from .outputs import how, read_outputs
 from .prediction import Prediction, PredictionInfo
@@ -63,8 +64,6 @@ class PredictionStream(ProducerConsumer):
         max_demand: int,
     ) -> None:
         """Subscribe to the provider's stream; it is read once somebody asks for the fields."""
-        # What one message of the provider's stream brings beyond the demand is all that ever waits here.
-        self.configure(buffer_size=10**9)
         self._plan, self._info, self._module, self._began = plan, info, module, began
         self._reader = plan.adapter.reader(plan.signature)
         self._index = 0
@@ -121,6 +120,11 @@ class PredictionStream(ProducerConsumer):
         """Count the readers."""
         self._consumers += role == "consumer"
         return "automatic"
+
+    @cast
+    def leave(self, msg: Leave) -> Stop:
+        """The prediction is of no use to anybody: end it."""
+        return self._give_up()
 
     @info
     def patience(self, msg: _Patience) -> Stop | None:

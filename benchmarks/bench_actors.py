@@ -9,11 +9,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from dspex.runtime.child_spec import ChildSpec
+from dspex.runtime.child_spec import ChildSpec, StartChild
 from dspex.runtime.engine import Engine
 from dspex.runtime.gen_server import GenServer, call, cast
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.runtime.child_spec import StartChild
 from dspex.supervisors.supervisor import Supervisor
 
 from .harness import Benchmark

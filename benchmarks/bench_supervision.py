@@ -12,14 +12,13 @@ import time
 from collections.abc import Awaitable, Callable
 
 from dspex.runtime.address import LocalAddress
-from dspex.runtime.child_spec import ChildSpec
+from dspex.runtime.child_spec import ChildSpec, StartChild
 from dspex.runtime.engine import Engine
 from dspex.runtime.gen_server import GenServer
 from dspex.runtime.outcomes import Started
 from dspex.runtime.reasons import KILL
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
 from dspex.supervisors.messages import ChildInfo, TerminateChild, WhichChild
-from dspex.runtime.child_spec import StartChild
 from dspex.supervisors.supervisor import Supervisor
 
 from .harness import Benchmark

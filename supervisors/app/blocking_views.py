@@ -13,6 +13,7 @@ from ...actors.events import Event
 from ...actors.lm import LMResponse, Message
 from ...actors.lm_chunks import LMChunk
 from ...actors.metrics_snapshot import MetricsSnapshot
+from ...actors.module_messages import check_max_demand
 from ...actors.provider_messages import OnLimit
 from ...actors.registry_rows import RegistryRow
 from ...runtime.context import Context
@@ -90,6 +91,10 @@ class Telemetry:
         """All metrics now."""
         return self._run(self._view.snapshot())  # type: ignore[no-any-return]
 
+    def prometheus(self) -> str:
+        """All metrics now, as the text that Prometheus scrapes; see :meth:`.AsyncTelemetry.prometheus`."""
+        return self._run(self._view.prometheus())  # type: ignore[no-any-return]
+
 
 class LM:
     """The providers themselves; see :class:`.AsyncLM`."""
@@ -127,5 +132,6 @@ class LM:
         **fields: Any,
     ) -> AnswerStream[LMChunk, LMResponse]:
         """Send one request to a provider and read its answer in pieces; see :meth:`.AsyncLM.stream`."""
+        check_max_demand(max_demand)
         ask = partial(stream_of, self._life, provider, messages, timeout, user, max_demand, accounts, on_limit, fields)
         return AnswerStream(self._life, ask)

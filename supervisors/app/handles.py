@@ -15,6 +15,7 @@ from ...actors.module_messages import (
     Predict,
     PredictOptions,
     PredictStream,
+    check_max_demand,
 )
 from ...actors.prediction import Prediction
 from ...runtime.context import Context
@@ -54,7 +55,7 @@ class CallOptions:
 
         Raises:
             UsageError: an option is unknown.
-            ConfigError: the timeout is no number of seconds in (0, 3600].
+            ConfigError: the timeout is no number of seconds in (0, 3600], or ``max_demand`` no whole number from 1.
             LMInvalidRequest: an option of the model request is out of range.
         """
         known = (*_CALL, *_MODEL)
@@ -64,6 +65,8 @@ class CallOptions:
         own = {name: value for name, value in changes.items() if name in _CALL}
         asked = {name: value for name, value in changes.items() if name in _MODEL}
         check_who(own.get("user"), own.get("trace_id"))
+        if "max_demand" in own:
+            check_max_demand(own["max_demand"])
         return replace(self, **own, predict=replace(self.predict, **asked))
 
     def call(self, name: str, inputs: Mapping[str, Any], life: Life) -> tuple[Predict, dict[str, Any]]:
@@ -108,7 +111,7 @@ class AsyncModule:
         """The same module, called with other options (see :class:`CallOptions`).
 
         Raises:
-            UsageError: an option is unknown.
+            UsageError, ConfigError, LMInvalidRequest: as :meth:`CallOptions.changed`.
         """
         return AsyncModule(self._life, self.id, self._options.changed(changes))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar, cast
@@ -13,11 +14,12 @@ from ...runtime.cell import Cell
 from ...runtime.clock import SystemClock
 from ...runtime.context import Context
 from ...runtime.engine import Engine
-from ...runtime.errors import ApplicationDown, NoProcess, UsageError, did_you_mean
+from ...runtime.errors import ApplicationDown, CallError, NoProcess, UsageError, did_you_mean
 from ...runtime.names import NameEntry, qualify
 from ...runtime.outcomes import Started, StartFailed
 from ...runtime.reasons import Reason, describe
 from ...runtime.system_base import ExternalEndpoint
+from ..gateway.messages import Drain
 from ..keeper import DeclaredSet
 from ..supervisor import Supervisor
 from . import names
@@ -243,6 +245,11 @@ class Life:
         """Refuse new calls, and wait until none from outside is in progress, or the time is up."""
         self._draining = True
         engine = self.engine
+        until = engine.clock.monotonic() + seconds
+        if self.plan.settings.gateway.enabled:
+            with contextlib.suppress(CallError):  # it is down, or the time is up
+                await engine.outside.call_async(names.GATEWAY, Drain(), timeout=seconds, fail_fast=True)
+            seconds = max(0.0, until - engine.clock.monotonic())
         if engine.outside.on_thread():
             await engine.outside.wait_idle(seconds)
         else:

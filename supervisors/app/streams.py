@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Generic, Self, TypeVar, cast
 
+from thespian.actors import ActorAddress
+
 from ...actors.field_chunks import FieldChunk, PredictionEnd
 from ...actors.lm import LMResponse
 from ...actors.lm_chunks import LMChunk, LMStreamEnd
+from ...actors.lm_stream import Leave
 from ...actors.prediction import Prediction
-from ...runtime.errors import Error, UsageError
+from ...runtime.errors import CallError, Error, UsageError
 from ...runtime.stages import Stream, stream
 from .life import Life
 
@@ -38,20 +42,18 @@ class Opening:
     how: dict[str, Any]
     max_demand: int = MAX_DEMAND
 
-    def read(self, address: Any, life: Life) -> Stream:
-        """The pieces of the stream that was opened."""
-        return stream(address, life.engine, max_demand=self.max_demand, cancel="transient")
-
 
 class _Answer(Generic[Chunk, Result]):
-    """What both views share: the end of the stream, and what it left."""
+    """What both views share: the beginning and the end of the stream, and what it left."""
 
     def __init__(self, life: Life, opening: Callable[[], Opening]) -> None:
         self._life = life
         self._opening = opening
+        self._begun = self._read = self._closed = False
+        self._producer: ActorAddress | None = None
         self._stream: Stream | None = None
         self._result: Result | None = None
-        self._error: BaseException | None = None
+        self._error: Error | None = None
 
     @property
     def result(self) -> Result:
@@ -63,9 +65,25 @@ class _Answer(Generic[Chunk, Result]):
         """
         if self._result is not None:
             return self._result
-        if isinstance(self._error, Error):
+        if self._error is not None:
             raise self._error
         raise UsageError("expected a stream that was read to its end, got one that was not, at result")
+
+    def _begin(self) -> Opening:
+        if self._begun or self._closed:
+            raise UsageError("expected a fresh stream, got one that was begun or closed before")
+        self._begun = True
+        return self._opening()
+
+    def _opened(self, producer: ActorAddress, max_demand: int) -> None:
+        self._producer = producer
+        # The last event is the end; a producer that is gone before it has failed, whatever the reason.
+        self._stream = stream(producer, self._life.engine, max_demand=max_demand, cancel="permanent")
+
+    def _reading(self) -> Stream:
+        assert self._stream is not None
+        self._read = True
+        return self._stream
 
     def _piece(self, event: Chunk | LMStreamEnd | PredictionEnd) -> Chunk | None:
         """A piece, or None at the end."""
@@ -73,21 +91,21 @@ class _Answer(Generic[Chunk, Result]):
             return event
         self.close()
         if event.error is not None:
-            self._error = event.error
             raise event.error
         whole = event.response if isinstance(event, LMStreamEnd) else event.prediction
         self._result = cast("Result", whole)
         return None
 
-    def _begun(self) -> Opening:
-        if self._stream is not None:
-            raise UsageError("expected a fresh stream, got one that was begun before")
-        return self._opening()
-
     def close(self) -> None:
         """Read no more: the request to the provider ends, if it has not. Twice is once."""
+        if self._closed:
+            return
+        self._closed = True
         if self._stream is not None:
             self._stream.close()
+        if self._producer is not None and not self._read:
+            with contextlib.suppress(CallError):  # the application has stopped, and the producer with it
+                self._life.engine.cast(self._producer, Leave())
 
 
 class AsyncAnswerStream(_Answer[Chunk, Result]):
@@ -104,9 +122,9 @@ class AsyncAnswerStream(_Answer[Chunk, Result]):
     """
 
     async def __aenter__(self) -> Self:
-        opening = self._begun()
+        opening = self._begin()
         opened = await self._life.call(opening.target, opening.message, **opening.how)
-        self._stream = opening.read(opened.address, self._life)
+        self._opened(opened.address, opening.max_demand)
         return self
 
     async def __aexit__(
@@ -118,12 +136,13 @@ class AsyncAnswerStream(_Answer[Chunk, Result]):
         return self
 
     async def __anext__(self) -> Chunk:
-        if self._result is not None:
-            raise StopAsyncIteration
         if self._stream is None:
             await self.__aenter__()
-        assert self._stream is not None
-        piece = self._piece(await self._stream.__anext__())
+        try:
+            piece = self._piece(await self._reading().__anext__())
+        except Error as error:
+            self._error = error
+            raise
         if piece is None:
             raise StopAsyncIteration
         return piece
@@ -133,9 +152,9 @@ class AnswerStream(_Answer[Chunk, Result]):
     """A streamed answer to be read by plain code; see :class:`AsyncAnswerStream`."""
 
     def __enter__(self) -> Self:
-        opening = self._begun()
+        opening = self._begin()
         opened = self._life.call_blocking(opening.target, opening.message, **opening.how)
-        self._stream = opening.read(opened.address, self._life)
+        self._opened(opened.address, opening.max_demand)
         return self
 
     def __exit__(
@@ -147,12 +166,13 @@ class AnswerStream(_Answer[Chunk, Result]):
         return self
 
     def __next__(self) -> Chunk:
-        if self._result is not None:
-            raise StopIteration
         if self._stream is None:
             self.__enter__()
-        assert self._stream is not None
-        piece = self._piece(next(self._stream))
+        try:
+            piece = self._piece(next(self._reading()))
+        except Error as error:
+            self._error = error
+            raise
         if piece is None:
             raise StopIteration
         return piece

@@ -7,8 +7,9 @@
     ├── providers (rest_for_one): pool (dynamic) · keeper
     ├── modules   (rest_for_one): pool (dynamic) · keeper
     ├── runs      (rest_for_one): pool (dynamic) · keeper
-    ├── observers (one_for_one): telemetry · cache
-    └── children  (one_for_one): the user's own
+    ├── observers (one_for_one): telemetry · otel (if configured) · cache
+    ├── children  (one_for_one): the user's own
+    └── gateway   (one_for_one), if it is enabled: the HTTP gateway
 
 The supervisors of the standard parts are patient. What they restart comes back in a millisecond and has lost nothing
 (events and settings are in the journal, the rest is read again), while giving up goes upwards and ends in the end of
@@ -29,6 +30,7 @@ from ...actors.cache import CacheActor
 from ...actors.configuration import ConfigurationActor, Subscriptions
 from ...actors.event_store import EventStore, open_journal
 from ...actors.journal import Journal
+from ...actors.opentelemetry import OpenTelemetryActor
 from ...actors.registry import RegistryActor
 from ...actors.retention import Retention
 from ...actors.settings import Settings
@@ -38,6 +40,8 @@ from ...runtime.gen_server import GenServer
 from ...runtime.secret import SecretVault
 from ..backoff import Backoff
 from ..dynamic_supervisor import DynamicSupervisor
+from ..gateway.actor import GatewayActor
+from ..gateway.exposure import check_gateway
 from ..keeper import Keeper
 from ..supervisor import Supervisor
 from . import names
@@ -48,6 +52,8 @@ Declared = Callable[[GenServer], Awaitable[list[ChildSpec]]]
 
 PATIENCE: Final[dict[str, Any]] = {"max_restarts": 100, "max_seconds": 5.0}
 """Intensity of the supervisors of the standard parts."""
+GATEWAY_BACKOFF: Final = Backoff(initial=0.5, maximum=30.0)
+"""Between two tries to listen, at a port that is taken for instance."""
 CHILDREN_BACKOFF: Final = Backoff(initial=0.1, maximum=30.0)
 """Between two tries to start the user's children again: what is wrong with one of them must not end the application."""
 
@@ -94,6 +100,7 @@ def application_children(plan: Plan) -> list[ChildSpec]:
         _kept("runs", names.RUNS, names.RUN_POOL, names.RUN_KEEPER, nothing_declared),
         _observers(plan),
         _children(plan),
+        *_gateway(plan),
     ]
 
 
@@ -135,6 +142,8 @@ def _observers(plan: Plan) -> ChildSpec:
         "telemetry", TelemetryActor, kwargs={"settings": plan.settings.telemetry}, name=names.TELEMETRY
     )
     observers = [telemetry] if plan.settings.telemetry.enabled else []
+    if plan.settings.telemetry.opentelemetry:
+        observers.append(ChildSpec("otel", OpenTelemetryActor, name=names.OTEL))
     observers.append(ChildSpec("cache", CacheActor, kwargs={"app": plan.settings.app.name}, name=names.CACHE))
     return Supervisor.child_spec("observers", observers, name=names.OBSERVERS, **PATIENCE)
 
@@ -148,3 +157,12 @@ def _children(plan: Plan) -> ChildSpec:
         name=names.CHILDREN,
         backoff=CHILDREN_BACKOFF,
     )
+
+
+def _gateway(plan: Plan) -> list[ChildSpec]:
+    settings = plan.settings.gateway
+    if not settings.enabled:
+        return []
+    check_gateway(settings)
+    http = ChildSpec("http", GatewayActor, (settings,), name=names.GATEWAY, backoff=GATEWAY_BACKOFF)
+    return [Supervisor.child_spec("gateway", [http], name=names.GATEWAY_SUPERVISOR, **PATIENCE)]

@@ -13,6 +13,8 @@ from ...actors.events import CustomEvent, Event
 from ...actors.lm import LMRequest, LMResponse, Message
 from ...actors.lm_chunks import LMChunk
 from ...actors.metrics_snapshot import MetricsSnapshot
+from ...actors.module_messages import check_max_demand
+from ...actors.prometheus_text import prometheus_text
 from ...actors.provider_messages import Ask, Complete, OnLimit, OpenStream
 from ...actors.registry_messages import Count, Lookup, Select, WaitForName
 from ...actors.registry_rows import RegistryRow
@@ -158,6 +160,14 @@ class AsyncTelemetry:
             raise ConfigError(f"expected telemetry to be on, got false, at {path}", path=path, expected=True, got=False)
         return await self._life.call(names.TELEMETRY, Snapshot(), timeout=CALL_TIMEOUT)  # type: ignore[no-any-return]
 
+    async def prometheus(self) -> str:
+        """All metrics now, as the text that Prometheus scrapes (``prometheus_text.CONTENT_TYPE``).
+
+        Raises:
+            ConfigError: the configuration has turned telemetry off.
+        """
+        return prometheus_text(await self.snapshot())
+
 
 class AsyncLM:
     """The providers themselves, without a module."""
@@ -221,10 +231,14 @@ class AsyncLM:
             on_limit: ``wait`` for room or ``fail`` at once; as the provider is configured if None.
             **fields: other fields of ``LMRequest``.
 
+        Raises:
+            ConfigError: ``max_demand`` is no whole number from 1.
+
         Raises (when it is begun or read):
             LMError: the provider failed; StreamInterrupted if that was after a piece had been delivered.
             UsageError: the user is no text.
         """
+        check_max_demand(max_demand)
         ask = partial(stream_of, self._life, provider, messages, timeout, user, max_demand, accounts, on_limit, fields)
         return AsyncAnswerStream(self._life, ask)
 

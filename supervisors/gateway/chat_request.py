@@ -162,7 +162,9 @@ def _tool_call(found: object, where: str) -> ToolCall:
     return ToolCall(id, name, arguments)
 
 
-def _typed(found: dict[str, Any], name: str, kind: type[T], expected: str, default: T | None = None, where: str = "") -> T:
+def _typed(
+    found: dict[str, Any], name: str, kind: type[T], expected: str, default: T | None = None, where: str = ""
+) -> T:
     value = found.get(name, default)
     if not isinstance(value, kind):
         raise _invalid(where + name, expected, value)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -20,7 +20,7 @@ from .chat_answers import ChunkWriter, broken, completion
 from .chat_request import ChatRequest, read_chat_request
 from .guard import read_body
 from .models import longest, patience, resolve
-from .problems import Refused, problem_of
+from .problems import problem_of
 from .visit import Visit, while_connected
 
 MAX_DEMAND: Final = 64
@@ -94,7 +94,7 @@ class _Asking:
                 await _body(send, broken(problem_of(error)))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
-    async def _events(self, events: AsyncIterator[LMChunk | LMStreamEnd]) -> AsyncIterator[bytes]:
+    async def _events(self, events: AsyncIterator[LMChunk | LMStreamEnd]) -> AsyncGenerator[bytes, None]:
         wanted = self.wanted
         model = wanted.target.name
         writer = ChunkWriter(self._id, model, self._created, include_usage=wanted.include_usage)
@@ -111,6 +111,3 @@ class _Asking:
 
 async def _body(send: Any, data: bytes) -> None:
     await send({"type": "http.response.body", "body": data, "more_body": True})
-
-
-__all__ = ("MAX_DEMAND", "Refused", "chat_completions")

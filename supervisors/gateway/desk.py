@@ -26,12 +26,14 @@ class Desk:
         refused: those that were not.
         draining: whether new ones are refused.
         closing: whether those in work are ended.
+        started: wall clock, seconds since the epoch.
     """
 
     def __init__(self, engine: Engine, settings: GatewaySettings, ai: AiSettings) -> None:
         self.engine = engine
         self.settings = settings
         self.ai = ai
+        self.started = int(engine.clock.time())
         self.requests = self.refused = 0
         self.draining = self.closing = False
         self._at_work: dict[asyncio.Task[object], None] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from .desk import Desk
 from .exposure import is_local_name
@@ -26,9 +26,8 @@ def check_client(request: Request, desk: Desk) -> None:
         if not is_local_name(request.headers.get("host", "")):
             raise refused(403, "expected this machine's name in the Host header, got another one", "wrong_host")
     elif not authorized(request, desk):
-        raise Refused(
-            Problem(401, "expected 'Authorization: Bearer' with the gateway's token", code="invalid_api_key", final=True)
-        )
+        expected = "expected 'Authorization: Bearer' with the gateway's token"
+        raise Refused(Problem(401, expected, code="invalid_api_key", final=True))
 
 
 def authorized(request: Request, desk: Desk) -> bool:
@@ -70,6 +69,3 @@ async def read_body(request: Request, limit: int) -> bytes:
 
 def _too_large(limit: int) -> Refused:
     return refused(413, f"expected a request of at most {limit} bytes, got more", "request_too_large")
-
-
-__all__ = ("BODY_TIME", "ClientDisconnect", "authorized", "check_client", "read_body")

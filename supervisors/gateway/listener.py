@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Generator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any, Final, cast
 
 import uvicorn
@@ -87,20 +87,17 @@ class Listener:
 
 
 def _listening(host: str, port: int) -> socket.socket:
-    problem: OSError | None = None
-    with suppress(OSError):
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         # A name may have several addresses; clients try the old kind too.
         family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
         return socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except OSError as error:
-        problem = error
-    raise StartError(
-        f"expected to listen at {host}:{port}, got: {problem.strerror or problem}, at gateway.host and gateway.port",
-        reason=("listen_error", problem.strerror or str(problem)),
-    )
+        why = error.strerror or str(error)
+        raise StartError(
+            f"expected to listen at {host}:{port}, got: {why}, at gateway.host and gateway.port",
+            reason=("listen_error", why),
+        ) from None
 
 
 def _url(listening: socket.socket) -> str:

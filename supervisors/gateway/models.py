@@ -48,10 +48,11 @@ def resolve(name: str, ai: AiSettings) -> Target:
         if default == name:
             return Target(id, name, name)
     known = [each["id"] for each in listing(ai, 0)]
+    such = f"a model such as {known[0]}" if known else "a configured provider"
     hint = did_you_mean(name, [*known, *filter(None, found.values())])
     raise refused(
         404,
-        f"expected a model such as {known[0] if known else '(no provider is configured)'}, got {name!r}, at model{hint}",
+        f"expected {such}, got {name!r}, at model{hint}",
         "model_not_found",
         param="model",
     )

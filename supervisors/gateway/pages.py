@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import JSONResponse, Response
 
 from ...actors.prometheus_text import prometheus_text
 from ...actors.telemetry import Snapshot
@@ -49,6 +49,3 @@ async def metrics(visit: Visit) -> Response:
     except NoProcess:
         raise refused(404, "expected telemetry to be on, got none, at telemetry.enabled", "no_telemetry") from None
     return Response(prometheus_text(snapshot), headers=visit.headers, media_type=_PROMETHEUS)
-
-
-__all__ = ("PlainTextResponse", "health", "metrics", "model", "models")

@@ -65,6 +65,7 @@ class Endpoint:
         self._public = public
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve a request."""
         begun = False
 
         async def noted(message: Message) -> None:
@@ -82,7 +83,8 @@ class Endpoint:
             if not self._desk.closing:
                 raise
             response = None if begun else problem_response(busy("the gateway is stopping").problem, visit.headers)
-        if response is not None:
+        # What fails in the middle of an answer ends the connection.
+        if response is not None and not begun:
             await response(scope, receive, noted)
 
     async def _answer(self, visit: Visit) -> Response | None:

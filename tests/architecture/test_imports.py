@@ -3,7 +3,7 @@
 Layers, each of which may import itself and what stands below it::
 
     face          dspex/                                   the public face, the command line
-    application   supervisors/application*.py, supervisors/app/   the composition root
+    application   supervisors/app/, supervisors/gateway/, supervisors/application*.py   the composition root
     actors        actors/            supervisors   supervisors/   (neither knows the other)
     runtime       runtime/
 """
@@ -34,7 +34,8 @@ def layer_of(module: str) -> str:
     parts = module.split(".")
     if len(parts) < 2 or parts[1] not in FOLDERS:
         return "face"
-    if parts[1] == "supervisors" and len(parts) > 2 and (parts[2].startswith("application") or parts[2] == "app"):
+    part = parts[2] if parts[1] == "supervisors" and len(parts) > 2 else ""
+    if part in {"app", "gateway"} or part.startswith("application"):
         return "application"
     return parts[1]
 

@@ -8,13 +8,22 @@ from collections.abc import Mapping
 from typing import Any
 
 from dspex.runtime.address import LocalAddress
-from dspex.runtime.child_spec import ChildSpec
+from dspex.runtime.child_spec import ChildSpec, StartChild
 from dspex.runtime.engine import Engine
 from dspex.runtime.errors import AlreadyStarted, CallError, NoProcess, SpecError, StartError, SupervisorError
 from dspex.runtime.gen_server import Ignored, Started, StartFailed
 from dspex.runtime.messages import Resume, Suspend
-from dspex.supervisors.messages import ChildCounts, ChildInfo, CountChildren, DeleteChild, GetChildSpec, RestartChild, StartInstance, TerminateChild, WhichChildren
-from dspex.runtime.child_spec import StartChild
+from dspex.supervisors.messages import (
+    ChildCounts,
+    ChildInfo,
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    StartInstance,
+    TerminateChild,
+    WhichChildren,
+)
 
 from .canonical import canonical_events, canonical_reports
 from .virtual_loop import LoopClock, VirtualLoop

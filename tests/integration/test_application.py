@@ -314,9 +314,10 @@ def test_a_provider_that_cannot_start_is_not_declared(monkeypatch: pytest.Monkey
         raise ConfigError("expected readable certificates, got none")
 
     with dspex.start(config=IN_MEMORY) as app:
-        with monkeypatch.context() as patched, pytest.raises(ConfigError, match="certificates"):
+        with monkeypatch.context() as patched:
             patched.setattr("dspex.actors.provider.http_transport", broken)
-            app.configure_provider("claude", kind="anthropic")
+            with pytest.raises(ConfigError, match="certificates"):
+                app.configure_provider("claude", kind="anthropic")
         assert dict(app.setting("ai", "providers")) == {}
         assert app.health().status == "healthy"  # nobody misses what never was
         assert app.entry("provider/claude") is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from itertools import pairwise
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,13 +14,10 @@ from dspex.actors.signature import Signature
 from dspex.runtime.errors import ParseError
 
 SIGNATURES = (Signature("q -> a, b"), Signature("q -> a"))
-PIECES = st.sampled_from(
-    [
-        "[[ ## a ## ]]", "[[ ## b ## ]]", "**[[ ## a ## ]]**", "[[ ## other ## ]]", "[[ ## completed ## ]]", "\n", "\n\n",
-        " ", "\t", "word", "two words", "[", "[[", "[[ ", "[[ ##", "[[ \\##", "[[ \\\\## x", "##", "]]", "*", "**", "```",
-        "```\n", "é", "\u2028", "\r\n",
-    ]
-)  # fmt: skip
+MARKERS = ["[[ ## a ## ]]", "[[ ## b ## ]]", "**[[ ## a ## ]]**", "[[ ## other ## ]]", "[[ ## completed ## ]]"]
+HALVES = ["[", "[[", "[[ ", "[[ ##", "[[ \\##", "[[ \\\\## x", "##", "]]", "*", "**", "```", "```\n"]
+SPACE = ["\n", "\n\n", " ", "\t", "\r\n", "\u2028"]
+PIECES = st.sampled_from([*MARKERS, *HALVES, *SPACE, "word", "two words", "é"])
 TEXTS = st.one_of(
     st.lists(PIECES, max_size=14).map("".join),
     st.lists(st.sampled_from("[]# *\\ab\n "), max_size=30).map("".join),
@@ -41,7 +39,7 @@ def streamed(signature: Signature, pieces: list[str]) -> dict[str, str]:
 def cut(text: str, places: list[int]) -> list[str]:
     """The text in pieces."""
     ends = sorted({min(place, len(text)) for place in places} | {0, len(text)})
-    return [text[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    return [text[start:end] for start, end in pairwise(ends)]
 
 
 @given(TEXTS, st.lists(st.integers(0, 60), max_size=20), st.sampled_from(SIGNATURES))

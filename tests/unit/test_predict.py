@@ -534,6 +534,7 @@ def test_module_info() -> None:
             status="ready",
             running=0,
             waiting=0,
+            streams=0,
             executions=0,
             failures=0,
             last_error=None,

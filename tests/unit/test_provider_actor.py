@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from dspex.actors.config_messages import GetSettings, SubscribeSettings
 from dspex.actors.budgets import BudgetActor
+from dspex.actors.config_messages import GetSettings, SubscribeSettings
 from dspex.actors.configuration import (
     ConfigChanged,
     ConfigurationActor,
@@ -45,7 +45,7 @@ from dspex.runtime.messages import GetState
 from dspex.runtime.reasons import Crash
 from dspex.supervisors.supervisor import Supervisor
 from kit.http_server import completion
-from kit.providers import LOCAL, FakeTransport, Notebook, World, bad, in_world, ok, settings
+from kit.providers import LOCAL, FakeTransport, World, bad, in_world, ok, settings
 
 E = TypeVar("E", bound=Event)
 KEY = "no-known-shape/of+key=0123456789"

@@ -1,0 +1,206 @@
+"""A third party's verdict on us: llmock injects each of its faults and judges how the client took it, warnings too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from dspex.runtime.errors import (
+    LMAuthError,
+    LMContextLength,
+    LMError,
+    LMInvalidRequest,
+    LMQuotaExceeded,
+    StreamInterrupted,
+)
+from kit.fire import KINDS, MODES, ROOTS, Fire, Latest, Mode, fire
+
+RECOVER = (408, 409, 500, 502, 503, 504, 529)
+REFUSE = {
+    400: LMInvalidRequest,
+    401: LMAuthError,
+    402: LMQuotaExceeded,
+    403: LMAuthError,
+    404: LMInvalidRequest,
+    413: LMInvalidRequest,
+    422: LMInvalidRequest,
+}
+BREAKS = ("disconnect", "truncate", "malformed", "stall")
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+modes = pytest.mark.parametrize("mode", MODES)
+
+
+@pytest.fixture(scope="module")
+def burning() -> Iterator[Fire]:
+    """One application for all tests; its pauses are as long as they may be, so they grow each time."""
+    with fire(rng=Latest()) as made:
+        yield made
+
+
+def at(burning: Fire, llmock: Any, kind: str, **settings: Any) -> str:
+    """A provider at the server."""
+    found = {"default_model": "gpt-4o", "retry_base_delay": 0.1, "retry_max_delay": 1.0, **settings}
+    url = llmock.base_url(kind.partition("_")[0]).removesuffix(ROOTS[kind])
+    return burning.provider(url, kind, **found)
+
+
+def attempts(llmock: Any) -> int:
+    """Requests on the wire."""
+    return len(llmock.requests)
+
+
+@kinds
+@modes
+@pytest.mark.parametrize("status", RECOVER)
+def test_a_failure_that_passes(burning: Fire, llmock: Any, kind: str, mode: Mode, status: int) -> None:
+    """Two failures and then an answer: tried again, later each time."""
+    id = at(burning, llmock, kind)
+    llmock.fail(status, times=2)
+    assert burning.ask(id, mode).text
+    assert attempts(llmock) == 3
+    llmock.assert_resilient(strict=True)
+
+
+@kinds
+@modes
+def test_a_failure_that_stays(burning: Fire, llmock: Any, kind: str, mode: Mode) -> None:
+    """An outage: three attempts, then a typed error; no storm."""
+    id = at(burning, llmock, kind)
+    llmock.outage()
+    with pytest.raises(LMError) as caught:
+        burning.ask(id, mode)
+    assert len(caught.value.attempts) == attempts(llmock) == 3
+    llmock.assert_resilient(strict=True)
+
+
+@kinds
+@modes
+@pytest.mark.parametrize("status", REFUSE)
+def test_a_refusal(burning: Fire, llmock: Any, kind: str, mode: Mode, status: int) -> None:
+    """What no other attempt can mend is not tried again."""
+    id = at(burning, llmock, kind)
+    llmock.fail(status)
+    with pytest.raises(REFUSE[status]):
+        burning.ask(id, mode)
+    assert attempts(llmock) == 1
+    llmock.assert_resilient(strict=True)
+
+
+@kinds
+@modes
+def test_a_rate_limit(burning: Fire, llmock: Any, kind: str, mode: Mode) -> None:
+    """429 twice: nobody comes back before Retry-After."""
+    id = at(burning, llmock, kind)
+    llmock.rate_limit(times=2, retry_after=0.3)
+    assert burning.ask(id, mode).text
+    assert attempts(llmock) == 3
+    llmock.assert_resilient(strict=True)
+
+
+@kinds
+@modes
+def test_a_prompt_that_is_too_long(burning: Fire, llmock: Any, kind: str, mode: Mode) -> None:
+    """A real context window: LMContextLength, not tried again."""
+    id = at(burning, llmock, kind)
+    llmock.limits(context_window=50)
+    with pytest.raises(LMContextLength):
+        burning.ask(id, mode, "word " * 500)
+    assert attempts(llmock) == 1
+    llmock.assert_resilient(strict=True)
+
+
+@kinds
+@modes
+def test_a_real_quota(burning: Fire, llmock: Any, kind: str, mode: Mode) -> None:
+    """A server's own limit on requests, whose wait is longer than the caller has: told at once, nothing sent in vain."""
+    id = at(burning, llmock, kind)
+    llmock.limits(rpm=2)
+    answered = 0
+    for number in range(4):
+        try:
+            answered += bool(burning.ask(id, mode, str(number), timeout=3.0).text)
+        except LMError as error:
+            assert error.code == "lm_rate_limited"
+    assert answered == 2
+    assert attempts(llmock) == 3  # the last caller was told by our own gate
+    assert not [finding for finding in llmock.verdict().findings if finding.code != "gave_up"]
+
+
+@kinds
+@modes
+def test_a_slow_answer(burning: Fire, llmock: Any, kind: str, mode: Mode) -> None:
+    """Slower than an attempt may be: tried again."""
+    id = at(burning, llmock, kind, attempt_timeout=0.3)
+    llmock.delay(2.0)
+    assert burning.ask(id, mode).text
+    llmock.assert_resilient(strict=True)
+
+
+@kinds
+def test_a_slow_first_token(burning: Fire, llmock: Any, kind: str) -> None:
+    """Later than a first chunk may be: tried again."""
+    id = at(burning, llmock, kind, first_chunk_timeout=0.3)
+    llmock.slow_first_token(2.0)
+    assert burning.ask(id, "stream").text
+    llmock.assert_resilient(strict=True)
+
+
+@kinds
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_stream_that_breaks_before_its_first_token(burning: Fire, llmock: Any, kind: str, fault: str) -> None:
+    """Nothing was delivered: tried again, and whoever reads sees one whole answer."""
+    id = at(burning, llmock, kind, first_chunk_timeout=0.4)
+    llmock.pace(5)
+    _break(llmock, fault, 0)
+    assert burning.ask(id, "stream").finish_reason == "stop"
+    assert attempts(llmock) == 2
+    llmock.assert_resilient(strict=True)
+
+
+@kinds
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_stream_that_breaks_in_the_middle(burning: Fire, llmock: Any, kind: str, fault: str) -> None:
+    """Something was delivered: StreamInterrupted with what came; whoever then asks anew gets all of it."""
+    id = at(burning, llmock, kind, chunk_timeout=0.4)
+    llmock.pace(5)
+    llmock.reply("one two three four five six seven eight", times=None)
+    _break(llmock, fault, 5)
+    seen: list[str] = []
+    with pytest.raises(StreamInterrupted) as caught:
+        burning.read(id, seen)
+    assert seen
+    assert caught.value.facts["text"].startswith("".join(seen))
+    assert attempts(llmock) == 1  # not tried again behind the reader's back
+    assert burning.ask(id, "stream").text == "one two three four five six seven eight"
+    llmock.assert_resilient(strict=True)
+
+
+@kinds
+@pytest.mark.parametrize("fault", ["malformed_arguments", "unknown_tool"])
+@modes
+def test_a_broken_tool_call(burning: Fire, llmock: Any, kind: str, mode: Mode, fault: str) -> None:
+    """The model's own mistake is an answer, or a typed error; never a crash and never a storm."""
+    id = at(burning, llmock, kind)
+    llmock.tool_mode("auto").break_tool_call(fault, times=None)
+    tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
+    try:
+        assert burning.ask(id, mode, tools=(tool,)).tool_calls
+    except LMError as error:
+        assert error.code == "lm_protocol"
+    assert burning.protection(id).in_flight == 0
+    llmock.assert_resilient(strict=True)
+
+
+def _break(llmock: Any, fault: str, after: int) -> None:
+    match fault:
+        case "disconnect":
+            llmock.disconnect(after_chunks=after)
+        case "truncate":
+            llmock.truncate(after_chunks=after)
+        case "malformed":
+            llmock.corrupt(after_chunks=after)
+        case _:
+            llmock.stall(after_chunks=after, seconds=3.0)
