@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from pydantic import JsonValue
@@ -102,6 +103,8 @@ def _json(value: object, secret: Callable[[Secret | LostSecret], JsonValue]) -> 
         return {"system": value.system}
     if isinstance(value, timedelta):
         return value.total_seconds()
+    if isinstance(value, Decimal):
+        return str(value)  # exact, and read back as it is
     if is_table(value):
         return {name: _json(entry, secret) for name, entry in value.items()}
     if isinstance(value, list):

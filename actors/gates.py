@@ -11,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from .breaker import Generations, Verdict
+from .breaker_verdicts import Verdict
+from .generations import Generations
 
 GateName: TypeAlias = Literal["quota", "auth"]
 GateState: TypeAlias = Literal["open", "closed", "trying"]

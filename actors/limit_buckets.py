@@ -8,18 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final
 
 from limits import RateLimitItemPerSecond
 from limits.strategies import MovingWindowRateLimiter
 
+from .limit_report import BucketReport, LimitName, Scope
 from .limit_storage import UNITS, Entry, WindowStorage
 from .settings_providers import RateLimit
-
-Scope: TypeAlias = Literal["all", "user"]
-"""Whose a limit is: that of all requests, or that of one user's."""
-LimitName: TypeAlias = Literal["requests", "tokens", "concurrency", "slowdown", "pause", "queue", "storage"]
-"""What a request may wait for; ``queue`` are those in front of it, ``storage`` is the answer of a shared store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +33,6 @@ class Shortage:
     scope: Scope
     wait: float | None = None
     never: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class BucketReport:
-    """One limit.
-
-    Attributes:
-        scope: ``all``, or ``user``.
-        user: whose, with the scope ``user``; None are the requests that name no user.
-        limit: ``requests``, ``tokens`` or ``concurrency``.
-        of: how much it lets through.
-        used: how much is taken; more than ``of`` if the limit was lowered, or tokens were underestimated.
-        remaining: how much is left.
-        reset_in: seconds until all of it is back; None for ``concurrency``.
-    """
-
-    scope: Scope
-    user: str | None
-    limit: LimitName
-    of: int
-    used: int
-    remaining: int
-    reset_in: float | None
 
 
 class Window(RateLimitItemPerSecond):

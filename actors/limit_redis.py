@@ -20,7 +20,8 @@ from limits.storage import RedisStorage
 
 from ..runtime.errors import ConfigError
 from ..runtime.secret import SecretValue
-from .limit_buckets import LimitName, Scope, Shortage
+from .limit_buckets import Shortage
+from .limit_report import LimitName, Scope
 from .settings_providers import RateLimit
 
 SCHEMES: Final = ("redis", "rediss", "redis+unix")

@@ -12,7 +12,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from .limit_buckets import BucketReport, Buckets, Hold, Scope, Shortage
+from .limit_buckets import Buckets, Hold, Shortage
+from .limit_report import BucketReport, Scope
 from .limit_storage import WindowStorage
 from .settings_providers import RateLimit
 

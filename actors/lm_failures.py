@@ -221,7 +221,8 @@ def _head(response: HttpResponse) -> str:
 def classify(status: int, body: ErrorBody) -> Failure:
     """The row for an HTTP answer that is no success: its words first, then its status."""
     for word in body.words:
-        if word in WORDS and not (WORDS[word] == "rate" and status >= 500):
+        # What is too large stays too large, whatever it is said to exhaust.
+        if word in WORDS and not (WORDS[word] == "rate" and (status == 413 or status >= 500)):
             return FAILURES[WORDS[word]]
         if word == "slow_down":  # a ramp limit as 429, an overload as 503
             return FAILURES["rate" if status == 429 else "overloaded"]

@@ -26,7 +26,7 @@ from .lm_chunks import LMChunk, LMStreamEnd
 from .lm_failures import failure_of, lm_error
 from .lm_session import Session
 from .lm_setup import Setup
-from .provider_messages import SUBSCRIBE_PATIENCE, OpenStream
+from .provider_messages import SUBSCRIBE_PATIENCE, Leave, OpenStream
 from .stream_decoder import StreamDecoder
 from .transport import HttpResponse, HttpStream, Transport
 
@@ -36,11 +36,6 @@ _ERROR_BODY: Final = 1024 * 1024
 @dataclass(frozen=True, slots=True)
 class Connect:
     """Open the stream; answered once its first chunk is there, fails with an ``LMError``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The stream is of no use to anybody: end it."""
 
 
 @dataclass(frozen=True, slots=True)

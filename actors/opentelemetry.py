@@ -7,6 +7,7 @@ and metrics go. Needs the extra ``dspex[otel]``; without ``telemetry.opentelemet
 from __future__ import annotations
 
 import importlib
+import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -70,7 +71,9 @@ class OpenTelemetryActor(GenServer):
         max_open: int = MAX_OPEN,
     ) -> None:
         """Attach to the engine's telemetry."""
-        await self.run_blocking(_import)
+        if any(sys.modules.get(name) is None for name in NEEDED):
+            # Its import reads many files: not on the loop.
+            await self.run_blocking(_import)
         self._swept = 0
         self._sweep_every = sweep_every
         self._bridge = self.own(
@@ -99,7 +102,6 @@ class OpenTelemetryActor(GenServer):
 
 
 def _import() -> None:
-    # On a thread: it reads entry points and files.
     try:
         for name in NEEDED:
             importlib.import_module(name)

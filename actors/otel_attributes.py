@@ -56,7 +56,7 @@ OPTIONS: Final[Mapping[str, str]] = {
 
 _PROVIDERS: Final[Mapping[str, str]] = {
     "openai": "openai",
-    "openai-responses": "openai",
+    "openai_responses": "openai",
     "anthropic": "anthropic",
     "gemini": "gcp.gemini",
 }

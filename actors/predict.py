@@ -36,7 +36,6 @@ from .event_outbox import EventOutbox
 from .events import ModuleExecution, stamp
 from .execution import Execution
 from .lm import LMResponse
-from .lm_stream import Leave
 from .module_messages import (
     Health,
     Keep,
@@ -52,7 +51,7 @@ from .module_plan import ModulePlan
 from .outputs import how, read_outputs
 from .predict_stream import PredictionClosed, PredictionStream
 from .prediction import Prediction
-from .provider_messages import Ask, Complete, OpenStream, StreamOpened
+from .provider_messages import Ask, Complete, Leave, OpenStream, StreamOpened
 from .registry import announce
 from .settings_types import is_table
 from .signature import Signature

@@ -17,11 +17,10 @@ from ..runtime.stages import ProducerConsumer, Subscription
 from .field_chunks import FieldChunk, PredictionEnd
 from .lm import LMResponse
 from .lm_chunks import LMChunk, LMStreamEnd
-from .lm_stream import Leave
 from .module_plan import ModulePlan
 from .outputs import how, read_outputs
 from .prediction import Prediction, PredictionInfo
-from .provider_messages import SUBSCRIBE_PATIENCE
+from .provider_messages import SUBSCRIBE_PATIENCE, Leave
 
 
 @dataclass(frozen=True, slots=True)

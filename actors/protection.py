@@ -17,7 +17,7 @@ from ..runtime.errors import ActorDied, CallCancelled, ConfigError, LMError, Usa
 from ..runtime.gen_server import Exit, Fail, GenServer, NoReply, call, cast, info
 from ..runtime.messages import Down, Reply, TaskDone, TaskFailed
 from ..runtime.timers import Timer
-from .breaker import CANCELLED
+from .breaker_verdicts import CANCELLED
 from .config_messages import START_PATIENCE, ConfigChanged, GetSettings, SubscribeSettings
 from .limit_buckets import Shortage
 from .limit_queue import LimitQueue, Waiting

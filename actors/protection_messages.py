@@ -10,9 +10,9 @@ from typing import Literal
 from thespian.actors import ActorAddress
 
 from ..runtime.errors import UsageError, did_you_mean
-from .breaker import VERDICTS, BreakerReport
+from .breaker_verdicts import VERDICTS, BreakerReport
 from .gates import GateReport
-from .limit_buckets import BucketReport
+from .limit_report import BucketReport
 
 
 @dataclass(frozen=True, slots=True)

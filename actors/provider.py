@@ -26,9 +26,9 @@ from .leased_transport import LeasedTransport
 from .lm import LMResponse
 from .lm_session import Session
 from .lm_setup import House, Setup
-from .lm_stream import Connect, Leave, LMStream, StreamClosed
+from .lm_stream import Connect, LMStream, StreamClosed
 from .prices import load_price_list
-from .provider_messages import Complete, OpenStream, ProviderStatus, ProviderStatusReport, StreamOpened
+from .provider_messages import Complete, Leave, OpenStream, ProviderStatus, ProviderStatusReport, StreamOpened
 from .provider_tally import Health, Tally
 from .registry import announce
 from .settings import Settings

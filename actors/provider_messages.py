@@ -67,6 +67,11 @@ class StreamOpened:
 
 
 @dataclass(frozen=True, slots=True)
+class Leave:
+    """The stream is of no use to anybody: end it."""
+
+
+@dataclass(frozen=True, slots=True)
 class ProviderStatus:
     """Answers a :class:`ProviderStatusReport`."""
 

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple, Protocol, TypeAlias
 
-from .breaker import VERDICTS, Breaker, Generations
+from .breaker import Breaker
+from .breaker_verdicts import VERDICTS
 from .gates import Gate, GateName, Pause, Slowdown
+from .generations import Generations
 from .limit_buckets import Shortage
 from .limiter import Grant, Limiter
 from .lm_failures import FAILURES

@@ -54,7 +54,9 @@ def report(app: dspex.App) -> None:
     for (kind, name), costs in sorted(sums.items()):
         known = [cost for cost in costs if cost is not None]
         unknown = len(costs) - len(known)
-        print(f"  {kind:8} {name:23} {len(costs)} requests ${sum(known):.6f}" + (f" + {unknown} unknown" * bool(unknown)))
+        print(
+            f"  {kind:8} {name:23} {len(costs)} requests ${sum(known):.6f}" + (f" + {unknown} unknown" * bool(unknown))
+        )
     print("-- from telemetry, since the start")
     for series in app.telemetry.snapshot().select("dspex_lm_cost_usd_total"):
         print("  ", dict(series.labels), series.value)
@@ -69,7 +71,7 @@ def responses(app: dspex.App) -> Iterable[LmResponse]:
     page: EventPage = app.events.query(type="lm_response")
     while True:
         yield from (event for event in page.events if isinstance(event, LmResponse))
-        if page.cursor is None:
+        if not page.more:
             return
         page = app.events.query(type="lm_response", cursor=page.cursor)
 

@@ -9,6 +9,7 @@ from typing import Any
 from scripted_server import Answer, Refusal, ScriptedServer
 
 import dspex
+from dspex.actors.events import ProtectionChanged
 from dspex.runtime.errors import LMCircuitOpen, LMRateLimited, LMServerError
 
 HEALTHY = threading.Event()
@@ -26,7 +27,11 @@ def main() -> None:
     HEALTHY.set()
     # Each request is to be sent: no answers from the cache.
     config = {"events": {"in_memory": True}, "app": {"console": False}, "ai": {"caching": {"enabled": False}}}
-    with ScriptedServer(main_server) as first, ScriptedServer(spare_server) as second, dspex.start(config=config) as app:
+    with (
+        ScriptedServer(main_server) as first,
+        ScriptedServer(spare_server) as second,
+        dspex.start(config=config) as app,
+    ):
         app.configure_provider("main", kind="openai", base_url=first.url, default_model="m", retry_attempts=1)
         app.configure_provider("spare", kind="openai", base_url=second.url, default_model="m")
         app.configure_route("any", "main", "spare")
@@ -36,6 +41,7 @@ def main() -> None:
         recovery(app)
         print("all of it is in the event log:")
         for event in app.events.query(type="protection_changed", order="oldest").events:
+            assert isinstance(event, ProtectionChanged)
             print(f"  {event.provider}: {event.gate} is {event.state} because of {event.reason}")
 
 

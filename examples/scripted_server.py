@@ -37,7 +37,7 @@ class ScriptedServer:
         url: the base address for ``configure_provider``.
         requests: how many came.
         sent: pieces of streams that the kernel has taken.
-        left: set once a client left in the middle of a stream.
+        left: set once a client left before its answer was whole.
     """
 
     def __init__(self, script: Callable[[dict[str, Any]], Answer]) -> None:
@@ -67,13 +67,19 @@ class ScriptedServer:
             def do_POST(self) -> None:
                 owner.requests += 1
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                answer = owner.script(request)
+                try:
+                    self._answer(request["model"], owner.script(request))
+                except OSError:  # the client has closed the connection
+                    self.close_connection = True
+                    owner.left.set()
+
+            def _answer(self, model: str, answer: Answer) -> None:
                 if isinstance(answer, Refusal):
                     self._whole(answer.status, {"error": {"message": answer.message}}, answer.retry_after)
                 elif isinstance(answer, str):
-                    self._whole(200, completion(request["model"], answer))
+                    self._whole(200, completion(model, answer))
                 else:
-                    self._stream(request["model"], answer)
+                    self._stream(model, answer)
 
             def _whole(self, status: int, body: dict[str, Any], retry_after: float | None = None) -> None:
                 data = json.dumps(body).encode()
@@ -91,18 +97,14 @@ class ScriptedServer:
                 self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
                 made = 0
-                try:
-                    for piece in pieces:
-                        self._event(json.dumps(chunk(model, {"content": piece})))
-                        owner.sent, made = owner.sent + 1, made + 1
-                    self._event(json.dumps(chunk(model, {}, finish_reason="stop")))
-                    usage = {"prompt_tokens": 12, "completion_tokens": made, "total_tokens": 12 + made}
-                    self._event(json.dumps({"model": model, "choices": [], "usage": usage}))
-                    self._event("[DONE]")
-                    self.wfile.write(b"0\r\n\r\n")
-                except OSError:  # the client has closed the connection
-                    self.close_connection = True
-                    owner.left.set()
+                for piece in pieces:
+                    self._event(json.dumps(chunk(model, {"content": piece})))
+                    owner.sent, made = owner.sent + 1, made + 1
+                self._event(json.dumps(chunk(model, {}, finish_reason="stop")))
+                usage = {"prompt_tokens": 12, "completion_tokens": made, "total_tokens": 12 + made}
+                self._event(json.dumps({"model": model, "choices": [], "usage": usage}))
+                self._event("[DONE]")
+                self.wfile.write(b"0\r\n\r\n")
 
             def _event(self, data: str) -> None:
                 event = f"data: {data}\n\n".encode()

@@ -10,6 +10,7 @@ from typing import Any
 from scripted_server import ScriptedServer
 
 import dspex
+from dspex.actors.events import LmError
 
 PIECES = 20_000
 PIECE = "All the world's a stage, and all the men and women merely players. " * 8
@@ -42,7 +43,9 @@ def read_slowly(app: dspex.App, server: ScriptedServer) -> None:
                 break
     server.left.wait(5)
     print(f"the reader left: the server was told, and sent {server.sent} of {PIECES} pieces in all")
-    print("in the event log:", [event.code for event in app.events.query(type="lm_error").events])
+    for event in app.events.query(type="lm_error").events:
+        assert isinstance(event, LmError)
+        print(f"in the event log: {event.type}, {event.code}: {event.message}; {event.duration:.1f} s")
 
 
 def read_fields(app: dspex.App) -> None:

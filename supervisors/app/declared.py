@@ -7,10 +7,6 @@ so its end does not count in the pool (OTP SUP-44); the keeper starts it again, 
 from __future__ import annotations
 
 from ...actors.config_messages import GetSetting
-from ...actors.predict import PredictModule
-from ...actors.protection import ProtectionActor
-from ...actors.provider import ProviderActor
-from ...actors.route import RouteActor
 from ...actors.settings import AiSettings
 from ...runtime.child_spec import ChildSpec
 from ...runtime.gen_server import GenServer
@@ -21,6 +17,9 @@ from . import names
 
 def provider_spec(id: str) -> ChildSpec:
     """The supervisor of one provider. Its protection stands left of it, so that a crash does not reset that."""
+    from ...actors.protection import ProtectionActor  # noqa: PLC0415 - with its libraries, only where it is used
+    from ...actors.provider import ProviderActor  # noqa: PLC0415 - likewise
+
     return Supervisor.child_spec(
         f"provider/{id}",
         [
@@ -36,6 +35,8 @@ def provider_spec(id: str) -> ChildSpec:
 
 def route_spec(id: str) -> ChildSpec:
     """The supervisor of one route across providers; it stands among them and answers as one of them does."""
+    from ...actors.route import RouteActor  # noqa: PLC0415 - only where it is used
+
     return Supervisor.child_spec(
         f"provider/{id}",
         [ChildSpec("route", RouteActor, (id,), name=f"provider/{id}")],
@@ -46,6 +47,8 @@ def route_spec(id: str) -> ChildSpec:
 
 def module_spec(id: str) -> ChildSpec:
     """The supervisor of one module."""
+    from ...actors.predict import PredictModule  # noqa: PLC0415 - only where it is used
+
     return Supervisor.child_spec(
         f"module/{id}",
         [

@@ -13,8 +13,8 @@ from thespian.actors import ActorAddress
 from ...actors.field_chunks import FieldChunk, PredictionEnd
 from ...actors.lm import LMResponse
 from ...actors.lm_chunks import LMChunk, LMStreamEnd
-from ...actors.lm_stream import Leave
 from ...actors.prediction import Prediction
+from ...actors.provider_messages import Leave
 from ...runtime.errors import CallError, Error, UsageError
 from ...runtime.stages import Stream, stream
 from .life import Life

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar, cast
 
-from ...actors.json_values import json_object
+from ...actors.json_values import json_list, json_object
 from ...actors.lm import LMRequest, Message, ToolCall
 from ...runtime.errors import LMInvalidRequest, did_you_mean
 from .models import Target
@@ -34,6 +34,13 @@ _LOST: Final = {
 _MESSAGE: Final = ("role", "content", "name", "tool_calls", "tool_call_id")
 _ECHOED: Final = ("refusal", "annotations", "reasoning", "reasoning_content")
 """Keys that an answer has and a request need not: clients send answers back as they came."""
+_KINDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
+    (str, "text"),
+    (list, "a list"),
+    (dict, "an object"),
+    (bool, "true or false"),
+    ((int, float), "a number"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +78,7 @@ def read_chat_request(data: bytes, resolve: Callable[[str], Target]) -> ChatRequ
     stream = _typed(body, "stream", bool, "true or false", False)
     _check(body, stream=stream)
     request = LMRequest(
-        _messages(_typed(body, "messages", list, "a list of messages")),
+        _messages(json_list(body["messages"])),
         model=target.model,
         max_tokens=body.get("max_completion_tokens", body.get("max_tokens")),
         extra={name: value for name, value in body.items() if name not in _SAME and name not in _OWN},
@@ -91,7 +98,7 @@ def _parsed(data: bytes) -> dict[str, Any]:
         raise refused(400, f"expected a JSON object, got a body that is no JSON{place}", "invalid_json") from None
     if not isinstance(body, dict):
         raise refused(400, f"expected a JSON object, got {_kind(body)}", "invalid_json")
-    return json_object(body)
+    return json_object(cast("object", body))
 
 
 def _no_number(text: str) -> NoReturn:
@@ -99,10 +106,12 @@ def _no_number(text: str) -> NoReturn:
 
 
 def _check(body: dict[str, Any], *, stream: bool) -> None:
+    _typed(body, "messages", list, "a list of messages")
     _typed(body, "stream_options", dict, "an object", {})
     if "stream_options" in body and not stream:
         raise _invalid("stream_options", "nothing, as stream is not true", body["stream_options"])
-    if (count := body.get("n", 1)) != 1 or isinstance(count, bool):
+    count: object = body.get("n", 1)
+    if count is True or count != 1:
         raise _invalid("n", "1, as a request is one answer", count)
     user = _typed(body, "user", str, "text", "-")
     if not user or not user.isprintable():
@@ -115,10 +124,10 @@ def _check(body: dict[str, Any], *, stream: bool) -> None:
         body.pop(name, None)
     _typed(body, "tools", list, "a list of tools", [])
     _typed(body, "response_format", dict, "an object", {})
-    for name in ("tool_choice", "stop"):
-        other = dict if name == "tool_choice" else list
-        if not isinstance(value := body.get(name, ""), str | other):
-            raise _invalid(name, f"text or {_kind(other())}", value)
+    for name, kind in (("tool_choice", dict), ("stop", list)):
+        value: object = body.get(name, "")
+        if not isinstance(value, str | kind):
+            raise _invalid(name, "text or " + ("an object" if kind is dict else "a list"), value)
 
 
 def _messages(found: list[Any]) -> tuple[Message, ...]:
@@ -128,7 +137,7 @@ def _messages(found: list[Any]) -> tuple[Message, ...]:
 def _message(found: object, where: str) -> Message:
     if not isinstance(found, dict):
         raise _invalid(where, "an object", found)
-    turn = {name: value for name, value in json_object(found).items() if value is not None}
+    turn = {name: value for name, value in json_object(cast("object", found)).items() if value is not None}
     for name in turn:
         if name not in _MESSAGE and name not in _ECHOED:
             raise _invalid(f"{where}.{name}", f"one of {', '.join(_MESSAGE)}", name, did_you_mean(name, _MESSAGE))
@@ -179,5 +188,4 @@ def _invalid(where: str, expected: str, got: object, more: str = "") -> Refused:
 
 def _kind(value: object) -> str:
     """What a value is, without quoting it: errors are logged by clients, prompts should not be."""
-    names = {str: "text", list: "a list", dict: "an object", bool: "true or false", int: "a number", float: "a number"}
-    return names.get(type(value), "null")
+    return next((name for kind, name in _KINDS if isinstance(value, kind)), "null")

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dspex.actors.breaker import VERDICTS, Breaker, Generations
+from dspex.actors.breaker import Breaker
+from dspex.actors.breaker_verdicts import VERDICTS
+from dspex.actors.generations import Generations
 from dspex.actors.lm_failures import FAILURES
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -179,6 +180,26 @@ def test_a_restart_loses_nothing() -> None:
         assert list(after.ai.providers) == ["local", "late"]
         status = await house.call(CONFIG, ConfigStatus())
         assert (status.restored, status.skipped) == (7, ())
+
+    in_house(test)
+
+
+def test_money_is_journaled_exactly() -> None:
+    """Prices and budgets are decimals: written as text, read back without a binary fraction."""
+
+    async def test(house: House) -> None:
+        events: list[Any] = []
+        settings, vault = base(), SecretVault()
+        await house.start(Store, events, name="core/events")
+        address = await start(house, settings, vault=vault)
+        money = {"prices": {"m": {"input": 0.1, "output": "12.5"}}, "budget": {"money": "0.30"}}
+        await house.call(CONFIG, DeclareProvider("priced", LOCAL | money))
+        assert events[-1].value["budget"]["money"] == "0.30"
+        house.engine.kill(address)
+        await start(house, settings, vault=vault)
+        priced = await get(house, ("ai", "providers", "priced"))
+        assert priced.prices["m"].input == Decimal("0.1")
+        assert priced.budget.money == Decimal("0.30")
 
     in_house(test)
 
