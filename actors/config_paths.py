@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any, Final, TypeAlias, cast
 
 from pydantic import BaseModel
@@ -29,6 +30,7 @@ MANY: Final = 500
 
 _ABSENT: Final = object()
 _INTEGER_BITS: Final = 63
+_LEAVES: Final = (str, bool, int, float, Decimal, timedelta, Secret, SecretRef, LostSecret)
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 
 
@@ -195,13 +197,13 @@ def _plain(value: object, at: Path, limits: Limits, budget: Iterator[int], nesti
 
 
 def _leaf(value: object, at: Path, limits: Limits) -> object:
-    if isinstance(value, str) and len(value) > limits.text_length:
+    if isinstance(value, str | Decimal) and len(str(value)) > limits.text_length:
         raise _refused(f"texts of at most {limits.text_length} characters", f"{len(value)} characters", at)
-    if isinstance(value, float) and not math.isfinite(value):
+    if isinstance(value, float | Decimal) and not math.isfinite(value):
         raise _refused("a finite number", repr(value), at)
     if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:
         raise _refused("a whole number of at most 64 bits, as in TOML", f"one of {value.bit_length()} bits", at)
-    if value is None or isinstance(value, str | bool | int | float | timedelta | Secret | SecretRef | LostSecret):
+    if value is None or isinstance(value, _LEAVES):
         return value
     raise _refused("a table, list, text, number, boolean or duration", type(value).__name__, at)
 

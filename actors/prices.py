@@ -11,16 +11,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from .lm import Usage
 from .settings_providers import BASE_URLS, Price
 
 if TYPE_CHECKING:
-    from genai_prices.types import PriceCalculation
+    from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, Provider
 
 _MILLION: Final = Decimal(1_000_000)
+_RATES: Final = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
 # gpt-4o-2024-08-06, claude-3-5-sonnet-20241022, x@20241022, gpt-4-0613, flash-preview-09-2025, flash-001, x-latest
 _EDITION: Final = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6}|\d\d-20\d\d|\d{4}|00\d|latest)$")
 
@@ -115,9 +118,41 @@ def _priced(given: int, made: int, usage: Usage, price: Price) -> Decimal | None
 
 
 def _listed(usage: Usage, model: str, url: str) -> Decimal | None:
+    found = _row(model, url)
+    if found is None:
+        return None
+    now = datetime.now(tz=UTC)
+    prices = found[1].get_prices(now)
+    flat = {rate: price for rate in _RATES if isinstance(price := getattr(prices, rate, None), Decimal)}
+    cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
+    plain = (usage.input_tokens or 0) - cached - written
+    # Nearly all rows are so simple, and the list's own arithmetic takes twenty times as long.
+    if plain < 0 or "input_mtok" not in flat or "output_mtok" not in flat or _has_tiers(prices):
+        return _calculated(usage, *found, now)
+    given = flat["input_mtok"]
+    total = plain * given + cached * flat.get("cache_read_mtok", given) + written * flat.get("cache_write_mtok", given)
+    return (total + (usage.output_tokens or 0) * flat["output_mtok"]) / _MILLION
+
+
+@lru_cache(maxsize=1024)
+def _row(model: str, url: str) -> tuple[Provider, ModelInfo] | None:
+    """Where the list has a model of the server at an address; None if it does not know it."""
     # Its import costs as much as all the rest.
+    from genai_prices.data_snapshot import get_snapshot  # noqa: PLC0415
+
+    try:
+        provider, found = get_snapshot().find_provider_model(model, None, None, url)
+    except (LookupError, ValueError):
+        return None
+    return (provider, found) if _is_theirs(url, provider) else None
+
+
+def _has_tiers(prices: ModelPrice) -> bool:
+    return any(not isinstance(getattr(prices, rate, None), Decimal | None) for rate in _RATES)
+
+
+def _calculated(usage: Usage, provider: Provider, model: ModelInfo, now: datetime) -> Decimal | None:
     from genai_prices import Usage as Counts  # noqa: PLC0415
-    from genai_prices import calc_price  # noqa: PLC0415
 
     counts = Counts(
         input_tokens=usage.input_tokens,
@@ -126,15 +161,15 @@ def _listed(usage: Usage, model: str, url: str) -> Decimal | None:
         cache_write_tokens=usage.cache_write_tokens,
     )
     try:
-        found = calc_price(counts, model, provider_api_url=url)
-    except (LookupError, ValueError):  # not in the list; the counts contradict one another
+        found = model.calc_price(counts, provider, genai_request_timestamp=now)
+    except (LookupError, ValueError):  # no price for something; the counts contradict one another
         return None
-    return found.total_price if _is_theirs(url, found) and _is_complete(usage, found) else None
+    return found.total_price if _is_complete(usage, found) else None
 
 
-def _is_theirs(url: str, found: PriceCalculation) -> bool:
+def _is_theirs(url: str, provider: Provider) -> bool:
     # The list compares beginnings: https://api.openai.com.example.org is somebody else's.
-    match = re.match(found.provider.api_pattern, url)
+    match = re.match(provider.api_pattern, url)
     return match is not None and (match[0][-1:] in (".", "/") or url[match.end() : match.end() + 1] in ("", "/", ":"))
 
 

@@ -34,6 +34,9 @@
     │   └── StoreUnavailable        the disk is full, the file locked or gone
     ├── MetricError                 a metric name, value or label is malformed
     ├── ParseError                  a model's answer does not fit the signature
+    ├── RunError                    a run cannot go on, or cannot be begun (run_id)
+    │   ├── RunConflict             the run's code, data or settings changed (differences)
+    │   └── RunStopped              it was cancelled, or its budget or patience is spent (outcome)
     └── LMError                     a model request failed (provider, model, status)
         ├── LMConnectionError       refused, reset, DNS, TLS
         ├── LMTimeout               no answer in time (also a TimeoutError)
@@ -281,6 +284,24 @@ class ParseError(Error, ValueError):
     """A model's answer does not fit the signature. Facts: field, expected, got, text."""
 
     code = "parse_error"
+
+
+class RunError(Error):
+    """A run cannot go on, or cannot be begun."""
+
+    code = "run_error"
+
+
+class RunConflict(RunError):
+    """The run exists, with other code, data or settings (``differences``), or somebody else works on it (``owner``)."""
+
+    code = "run_conflict"
+
+
+class RunStopped(RunError):
+    """The run wants no more work: it was cancelled, or its budget or patience is spent (``outcome``)."""
+
+    code = "run_stopped"
 
 
 class LMError(Error):

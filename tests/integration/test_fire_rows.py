@@ -184,7 +184,7 @@ def test_no_connection(burning: Fire, mode: Mode, where: str) -> None:
             "no TLS there": server.url.replace("http:", "https:"),
         }[where]
         limits = {"limit": 5, "tokens": 5000, "on_limit": "fail"}
-        id = burning.provider(url, retry_attempts=2, connect_timeout=2.0, rate_limit=limits)
+        id = burning.provider(url, retry_attempts=2, connect_timeout=0.4, rate_limit=limits)
         with pytest.raises(row.error) as caught:
             burning.ask(id, mode)
         check(burning, id, row, caught.value)

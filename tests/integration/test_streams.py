@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -231,14 +232,12 @@ def test_leaving_early_ends_the_request(app: dspex.App, server: HttpServer, talk
     assert list(stream) == []
     with pytest.raises(UsageError, match="read to its end"):
         _ = stream.result
-    assert ended.after(1) == ["call_cancelled"]
+    assert ended.after(1) == ["cancelled"]
     assert nothing_open(app)
 
 
 @pytest.mark.parametrize("direct", [False, True], ids=["module", "model"])
-def test_leaving_before_the_first_piece_is_read(
-    app: dspex.App, server: HttpServer, talk: Talker, direct: bool
-) -> None:
+def test_leaving_before_the_first_piece_is_read(app: dspex.App, server: HttpServer, talk: Talker, direct: bool) -> None:
     """Entered and left: nobody waits for a reader that will not come."""
     talk.then = "hang"
     stream: Any = app.lm.stream("local", QUESTION) if direct else app.module("qa").stream(question=QUESTION)
@@ -247,9 +246,7 @@ def test_leaving_before_the_first_piece_is_read(
     assert leaves(server, left)
 
 
-def test_a_forgotten_stream_ends_the_request(
-    app: dspex.App, server: HttpServer, talk: Talker, ended: Endings
-) -> None:
+def test_a_forgotten_stream_ends_the_request(app: dspex.App, server: HttpServer, talk: Talker, ended: Endings) -> None:
     """A reader that breaks off its loop and drops the stream is as good as one that closes it."""
     talk.then = "hang"
     for chunk in app.module("qa").stream(question=QUESTION):
@@ -258,7 +255,7 @@ def test_a_forgotten_stream_ends_the_request(
     left = time.monotonic()
     gc.collect()
     assert leaves(server, left)
-    assert ended.after(1) == ["call_cancelled"]
+    assert ended.after(1) == ["cancelled"]
 
 
 def test_a_cancelled_reader_ends_the_request(app: dspex.App, server: HttpServer, talk: Talker, ended: Endings) -> None:
@@ -282,7 +279,7 @@ def test_a_cancelled_reader_ends_the_request(app: dspex.App, server: HttpServer,
         return left
 
     assert leaves(server, asyncio.run(run()))
-    assert ended.after(1) == ["call_cancelled"]
+    assert ended.after(1) == ["cancelled"]
 
 
 def test_giving_up_before_the_first_piece(app: dspex.App, server: HttpServer, talk: Talker, ended: Endings) -> None:
@@ -295,7 +292,7 @@ def test_giving_up_before_the_first_piece(app: dspex.App, server: HttpServer, ta
     ):
         pass
     assert leaves(server, began + 0.2)
-    assert ended.after(1) == ["cancelled"]
+    assert ended.after(1) in (["lm_timeout"], ["cancelled"])
     assert nothing_open(app)
 
 
@@ -513,9 +510,9 @@ def test_metrics_count_streams_as_executions(app: dspex.App, talk: Talker, ended
     talk.then, talk.pieces = "reset", ANSWER[:3]
     with contextlib.suppress(StreamInterrupted):
         list(qa.stream(question=QUESTION))
-    assert ended.after(2) == [None, "stream_interrupted"]
+    assert ended.after(2) == [None, "lm_stream_interrupted"]
     status = qa.status()
-    assert (status.executions, status.failures, status.last_error) == (2, 1, "stream_interrupted")
+    assert (status.executions, status.failures, status.last_error) == (2, 1, "lm_stream_interrupted")
 
 
 def test_how_an_answer_came_is_told_of_calls_cached_calls_and_streams() -> None:
@@ -530,14 +527,10 @@ def test_how_an_answer_came_is_told_of_calls_cached_calls_and_streams() -> None:
                 list(stream)
             streamed = stream.result.info
     assert (call.cache_hit, again.cache_hit) == (False, True)
-    assert call.cost == pytest.approx(call.cost)
-    assert call.cost
+    assert call.cost == Decimal("0.000017")
     assert again.cost == 0
     assert (again.usage.total_tokens, again.attempts) == (0, ())
     assert (call.time_to_first_chunk, again.time_to_first_chunk) == (None, None)
     assert streamed.text == call.text == again.text
-    if streamed.cache_hit:
-        assert streamed.cost == 0
-    else:
-        assert streamed.cost == call.cost
-        assert streamed.time_to_first_chunk is not None
+    assert (streamed.cache_hit, streamed.cost, streamed.usage) == (False, call.cost, call.usage)
+    assert streamed.time_to_first_chunk is not None

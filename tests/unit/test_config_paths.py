@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -48,7 +49,18 @@ def test_reading_at_a_path() -> None:
 
 
 @pytest.mark.parametrize(
-    "value", [lambda: 1, object(), {1: 2}, {"a": {object()}}, float("nan"), "x" * 11, [[[[1]]]], list(range(30))]
+    "value",
+    [
+        lambda: 1,
+        object(),
+        {1: 2},
+        {"a": {object()}},
+        float("nan"),
+        Decimal("nan"),
+        "x" * 11,
+        [[[[1]]]],
+        list(range(30)),
+    ],
 )
 def test_values_that_no_setting_can_be_are_refused(value: Any) -> None:
     """Functions, objects, odd keys, long texts, deep and large values are errors (value security)."""

@@ -192,7 +192,7 @@ def test_money_is_journaled_exactly() -> None:
         settings, vault = base(), SecretVault()
         await house.start(Store, events, name="core/events")
         address = await start(house, settings, vault=vault)
-        money = {"prices": {"m": {"input": 0.1, "output": "12.5"}}, "budget": {"money": "0.30"}}
+        money = {"prices": {"m": {"input": 0.1, "output": "12.5"}}, "budget": {"money": Decimal("0.30")}}
         await house.call(CONFIG, DeclareProvider("priced", LOCAL | money))
         assert events[-1].value["budget"]["money"] == "0.30"
         house.engine.kill(address)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from decimal import Decimal
 from typing import Any
 
@@ -30,6 +31,11 @@ def resolve(name: str) -> Target:
 def read(body: object) -> ChatRequest:
     """Read a body that is given as a value, or as bytes."""
     return read_chat_request(body if isinstance(body, bytes) else json.dumps(body).encode(), resolve)
+
+
+def said(text: str, finish_reason: str | None = None, **more: Any) -> LMResponse:
+    """An answer."""
+    return LMResponse(text=text, model="m", finish_reason=finish_reason, **more)
 
 
 def test_every_field_of_a_request_is_kept() -> None:
@@ -66,7 +72,7 @@ def test_the_newer_name_of_the_limit_wins() -> None:
 
 def test_a_conversation_with_tools_is_read() -> None:
     """An answer of ours, sent back as clients dump it, and a tool's result are read; a refusal is what was said."""
-    echoed = {"role": "assistant", "content": None, "refusal": None, "annotations": [], "audio": None}
+    echoed: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None, "annotations": [], "audio": None}
     found = read(
         HELLO
         | {
@@ -123,7 +129,7 @@ def test_what_is_malformed_is_refused_with_its_place(change: dict[str, Any], par
         read({name: value for name, value in (HELLO | change).items() if value is not None})
     problem = refusal.value.problem
     assert (problem.status, problem.param) == (400, param)
-    assert param.split("[")[0] in problem.message
+    assert param.partition("[")[0] in problem.message
     assert "hello" not in problem.message
 
 
@@ -160,16 +166,22 @@ TURN = st.dictionaries(st.sampled_from(["role", "content", "name", "tool_calls",
 def test_any_body_is_read_or_refused(body: dict[str, Any], turns: list[dict[str, Any]]) -> None:
     """Whatever JSON comes, it is a request or a typed refusal, never a defect."""
     for each in (HELLO | body, HELLO | body | {"messages": turns}):
-        try:
-            read(each)
-        except (Refused, LMInvalidRequest) as refusal:
-            assert str(refusal)
+        with suppress(Refused, LMInvalidRequest):
+            assert read(each).request.messages
 
 
 def test_a_whole_answer_is_openais() -> None:
     """Text, usage with details, model and finish reason stand where OpenAI has them."""
     usage = Usage(10, 5, 15, 4, "provider", None, 2)
-    response = LMResponse("Oslo", "m-1", "stop", usage, response_id="r1", reasoning="hm", cost=Decimal("0.1"))
+    response = LMResponse(
+        text="Oslo",
+        model="m-1",
+        finish_reason="stop",
+        usage=usage,
+        response_id="r1",
+        reasoning="hm",
+        cost=Decimal("0.1"),
+    )
     assert completion(response, id="x", created=7) == {
         "id": "r1",
         "object": "chat.completion",
@@ -195,12 +207,12 @@ def test_a_whole_answer_is_openais() -> None:
 
 def test_an_answer_without_text_has_no_content() -> None:
     """Tool calls and refusals stand beside null; an empty text is one; unknown usage is left out, not zero."""
-    called = completion(LMResponse("", "m", "tool_calls", tool_calls=(ToolCall("c", "f", "{}"),)), id="x", created=1)
+    called = completion(said("", "tool_calls", tool_calls=(ToolCall("c", "f", "{}"),)), id="x", created=1)
     message = called["choices"][0]["message"]
     assert (message["content"], message["tool_calls"][0]["function"]) == (None, {"name": "f", "arguments": "{}"})
-    refused = completion(LMResponse("", "m", refusal="no"), id="x", created=1)
+    refused = completion(said("", refusal="no"), id="x", created=1)
     assert refused["choices"][0]["message"] == {"role": "assistant", "content": None, "refusal": "no"}
-    empty = completion(LMResponse("", "m"), id="x", created=1)
+    empty = completion(said(""), id="x", created=1)
     assert (empty["choices"][0]["message"]["content"], empty["id"], "usage" in empty) == ("", "x", False)
     assert usage_of(Usage(1, None)) is None
 
@@ -214,7 +226,7 @@ def events_of(data: bytes) -> list[Any]:
 def test_a_stream_is_written_as_openai_does() -> None:
     """The role comes once, pieces in their places, then the finish reason, the usage if asked for, and [DONE]."""
     writer = ChunkWriter("id", "m", 7, include_usage=True)
-    response = LMResponse("Hi", "m", "tool_calls", Usage(1, 2, 3))
+    response = said("Hi", "tool_calls", usage=Usage(1, 2, 3))
     data = b"".join(
         [
             writer.piece(LMChunk(0, text="Hi")),
@@ -242,5 +254,5 @@ def test_a_stream_is_written_as_openai_does() -> None:
 
 def test_an_empty_stream_has_a_role_and_no_usage_unasked() -> None:
     """A stream without pieces still tells the role; usage is not there unless asked for."""
-    only, done = events_of(ChunkWriter("id", "m", 7, include_usage=False).end(LMResponse("", "m", "stop")))
+    only, done = events_of(ChunkWriter("id", "m", 7, include_usage=False).end(said("", "stop")))
     assert (only["choices"][0]["delta"], done, "usage" in only) == ({"role": "assistant"}, "[DONE]", False)

@@ -136,6 +136,68 @@ def test_refusals_for_want_of_budget_are_counted_by_account() -> None:
     assert seen.total("dspex_budget_refusals_total", account="run") == 2
 
 
+def test_what_stands_before_a_provider() -> None:
+    """The breaker's and the gates' states as numbers, pauses with their length, refusals by what refused."""
+
+    def told(word: str, measured: dict[str, Any] | None = None, **facts: Any) -> tuple[Any, dict[str, Any], Any]:
+        return ("dspex", "protection", word), measured or {}, {"provider": "p", **facts}
+
+    seen = counted(
+        told("breaker", state="open"),
+        told("gate", gate="quota", state="closed"),
+        told("gate", gate="auth", state="closed"),
+        told("gate", gate="auth", state="open"),
+        told("storage", state="down"),
+        told("pause", {"seconds": 2.5}, state="paused", reason="rate_limit"),
+        told("pause", state="over", reason="reset"),
+        told("refused", reason="breaker"),
+        told("refused", reason="breaker"),
+        told("waited", {"seconds": 7.0}),
+    )
+    assert seen.total("dspex_protection_breaker_state", provider="p") == 2
+    assert seen.total("dspex_protection_gate_closed", gate="quota") == 1
+    assert seen.total("dspex_protection_gate_closed", gate="auth") == 0
+    assert seen.total("dspex_protection_storage_down", provider="p") == 1
+    assert seen.total("dspex_protection_pauses_total", provider="p", reason="rate_limit") == 1
+    assert seen.total("dspex_protection_pauses_total") == 1
+    assert seen.total("dspex_protection_pause_seconds_total", provider="p") == 2.5
+    assert seen.total("dspex_protection_refusals_total", reason="breaker") == 2
+    waits = seen.histogram("dspex_protection_wait_seconds", provider="p")
+    assert waits is not None
+    assert waits.sum == 7.0
+
+
+@pytest.mark.parametrize(("state", "number"), [("closed", 0), ("half-open", 1), ("open", 2)])
+def test_the_breakers_states_are_numbers(state: str, number: float) -> None:
+    """The last one stays; a word that is no state says nothing."""
+    event = ("dspex", "protection", "breaker")
+    seen = counted(*((event, {}, {"provider": "p", "state": word}) for word in ("open", state, "ajar")))
+    assert seen.total("dspex_protection_breaker_state") == number
+
+
+def test_streams_fallbacks_the_cache_and_stages() -> None:
+    """Streams open now; who stood in for whom; what the cache had, by where; what full buffers dropped."""
+    one = {"count": 1}
+    seen = counted(
+        *((("dspex", "lm", "streams"), {"open": number}, {"provider": "p"}) for number in (1, 2, 1)),
+        (("dspex", "lm", "fallback"), one, {"route": "r", "provider": "a", "to_provider": "b", "code": "lm_timeout"}),
+        (("dspex", "cache", "hit"), one, {"tier": "disk"}),
+        (("dspex", "cache", "miss"), one, {}),
+        (("dspex", "cache", "store"), one, {}),
+        (("dspex", "cache", "evict"), {"count": 5}, {"tier": "memory"}),
+        (("dspex", "cache", "error"), one, {"code": "too_large", "cause": "size"}),
+        *((("dspex", "stage", "discarded"), {"count": 2}, {"actor": f"Ticks<dspex1.{n}>"}) for n in range(3)),
+    )
+    assert seen.total("dspex_lm_streams_open", provider="p") == 1
+    assert seen.total("dspex_lm_fallbacks_total", route="r", provider="a", to_provider="b", code="lm_timeout") == 1
+    assert seen.total("dspex_cache_hits_total", tier="disk") == 1
+    assert seen.total("dspex_cache_misses_total") == 1
+    assert seen.total("dspex_cache_stored_total") == 1
+    assert seen.total("dspex_cache_evictions_total", tier="memory") == 5
+    assert seen.total("dspex_cache_errors_total", code="too_large") == 1
+    assert seen.total("dspex_stage_discarded_total", actor="Ticks") == 6
+
+
 def test_modules_are_counted_and_timed_by_their_name_only() -> None:
     """A module's signature or inputs never become a label."""
     metadata = {"module": "module/qa", "signature": "question -> answer", "inputs": {"question": "?"}}
@@ -265,7 +327,7 @@ anything: st.SearchStrategy[Any] = st.one_of(
     st.lists(st.integers(), max_size=2),
     st.builds(ValueError),
 )
-WORDS = ("provider", "model", "code", "kind", "reason", "supervisor", "child", "module", "actor", "status", "account")
+WORDS = ("provider", "model", "code", "kind", "reason", "supervisor", "child", "module", "actor", "account", "state")
 MEASURED = (
     "duration",
     "attempts",

@@ -1,0 +1,319 @@
+"""The gateway when clients stall or leave, providers break, ports are taken, and when it is killed or stopped."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+import dspex
+from dspex.runtime.errors import CallError, ConfigError
+from dspex.supervisors.gateway.messages import GatewayStatus
+from kit.application import IN_MEMORY, Gate, Quick, Watch, application, provider_of
+from kit.gateway import DONE, MESSAGES, Serving, gateway, piece, streaming
+from kit.http_server import Exchange, HttpServer
+
+PROMPT = 0.1
+"""Seconds in which a client that left is noticed at the provider."""
+SLACK = 0.4
+"""Seconds more that a busy machine may take."""
+
+
+@contextmanager
+def asked(serving: Serving, *, stream: bool, receive_buffer: int = 0) -> Iterator[socket.socket]:
+    """A raw connection on which a completion has been asked for."""
+    body = json.dumps({"model": "local", "messages": MESSAGES, "stream": stream}).encode()
+    head = (
+        f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {serving.token}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    with socket.socket() as raw:
+        if receive_buffer:
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        raw.settimeout(10)
+        url = httpx.URL(serving.url)
+        raw.connect((url.host, url.port))
+        raw.sendall(head.encode() + body)
+        yield raw
+
+
+class Endless:
+    """A provider that streams for ever, and counts what was taken from it."""
+
+    def __init__(self) -> None:
+        self.taken = 0
+        self.stalled = threading.Event()
+        self.left = threading.Event()
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Send until nobody takes anything for half a second, then until the other end leaves."""
+        exchange.closed = True
+        exchange.head()
+        exchange.sock.settimeout(0.5)
+        data = piece("x" * 4096)
+        chunk = b"%x\r\n%b\r\n" % (len(data), data)
+        rest = b""
+        try:
+            while not exchange.server.stopping.is_set():
+                try:
+                    rest = rest or chunk
+                    sent = exchange.sock.send(rest)
+                    self.taken += sent
+                    rest = rest[sent:]
+                except TimeoutError:
+                    self.stalled.set()
+        except OSError:
+            self.left.set()
+
+
+def test_a_client_that_does_not_read_stops_the_provider() -> None:
+    """The provider's bytes stand still while the client reads nothing, and go on when it reads again."""
+    provider = Endless()
+    with gateway(provider) as serving, asked(serving, stream=True, receive_buffer=4096) as raw:
+        assert provider.stalled.wait(20), "it was read on"
+        before = provider.taken
+        assert not provider.left.wait(0.3)
+        assert provider.taken == before
+        read = 0
+        while provider.taken == before:
+            read += len(raw.recv(65536))
+        assert read > 0
+        raw.close()
+        assert provider.left.wait(5), "the client's leaving ended nothing"
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream before its first piece"])
+def test_a_client_that_leaves_ends_the_providers_request(stream: bool) -> None:
+    """The connection to the provider is closed at once when the client hangs up."""
+
+    def hang(exchange: Exchange) -> None:
+        exchange.hang()
+
+    with gateway(hang) as serving:
+        with asked(serving, stream=stream):
+            assert serving.server.arrived.wait(5)
+        left = time.monotonic()
+        assert serving.server.client_closed.wait(5), "the request goes on for nobody"
+        assert serving.server.closed_at - left < PROMPT + SLACK
+        assert serving.report.in_work == 0
+
+
+def test_a_client_that_leaves_a_stream_ends_the_providers_request() -> None:
+    """The same in the middle of a stream."""
+
+    def hang(exchange: Exchange) -> None:
+        exchange.head()
+        exchange.chunk(piece("first"))
+        exchange.hang()
+
+    with gateway(hang) as serving:
+        with serving.client() as client:
+            stream = client.chat.completions.create(model="local", messages=MESSAGES, stream=True)
+            assert next(iter(stream)).choices[0].delta.content == "first"
+            left = time.monotonic()
+            stream.close()
+        assert serving.server.client_closed.wait(5), "the request goes on for nobody"
+        assert serving.server.closed_at - left < PROMPT + SLACK
+
+
+def test_a_stream_that_breaks_off_says_so() -> None:
+    """After the first piece an error is an event of the stream; no [DONE] pretends a whole answer."""
+
+    def cut(exchange: Exchange) -> None:
+        exchange.head()
+        exchange.chunk(piece("first"))
+        exchange.closed = True
+
+    with gateway(cut) as serving:
+        with serving.client() as client:
+            stream = client.chat.completions.create(model="local", messages=MESSAGES, stream=True)
+            chunks = iter(stream)
+            assert next(chunks).choices[0].delta.content == "first"
+            with pytest.raises(openai.APIError) as raised:
+                next(chunks)
+            assert raised.value.code == "lm_stream_interrupted"
+        body = {"model": "local", "messages": MESSAGES, "stream": True}
+        text = httpx.post(f"{serving.url}/v1/chat/completions", json=body, headers=serving.headers).text
+        assert ('"error"' in text, "[DONE]" in text) == (True, False)
+
+
+def test_more_requests_than_allowed_are_refused() -> None:
+    """Above max_requests a client is told to come back; health is still answered, and room is given back."""
+    gate = Gate()
+    with gateway(gate, settings={"max_requests": 1}) as serving, serving.client() as client:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(client.chat.completions.create, model="local", messages=MESSAGES)
+            assert serving.server.arrived.wait(5)
+            with pytest.raises(openai.InternalServerError) as raised:
+                client.chat.completions.create(model="local", messages=MESSAGES)
+            assert (raised.value.status_code, raised.value.response.headers["retry-after"]) == (503, "1")
+            assert httpx.get(f"{serving.url}/health").status_code == 200
+            gate.open.set()
+            assert first.result(5).choices[0].message.content == "late"
+        assert client.chat.completions.create(model="local", messages=MESSAGES).choices
+        assert (serving.report.requests, serving.report.refused, serving.report.in_work) == (2, 1, 0)
+
+
+def test_a_provider_that_is_down_is_a_503() -> None:
+    """A provider that gave up costs its own requests only."""
+    with gateway(rng=random.Random(1)) as serving, serving.client() as client:
+        serving.app.engine.on_engine(serving.app.engine.kill, "supervisor/provider-pool")
+        serving.app.engine.on_engine(serving.app.engine.kill, "provider/local")
+        answer = client.chat.completions.create(model="local", messages=MESSAGES)
+        assert answer.choices[0].message.content == "Shakespeare", "it waits for a restart"
+
+
+def test_a_port_that_is_taken_is_tried_again() -> None:
+    """A taken port is reported and tried again; the application runs meanwhile, degraded."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        table = {"enabled": True, "port": port}
+        with application(config={"gateway": table}, rng=Quick()) as (app, _):
+            watch = Watch(app)
+            watch.until(lambda: watch.incarnation("gateway/http") > 1)
+            assert app.lm.complete("local", "Who?").text == "Shakespeare"
+            reports = app.events.query(type="supervisor_report").events
+            assert any("expected to listen at 127.0.0.1" in event.reason for event in reports)
+            taken.close()
+            url = _until_it_listens(app)
+            assert url == f"http://127.0.0.1:{port}"
+            assert httpx.get(f"{url}/health").json()["status"] == "healthy"
+
+
+def _until_it_listens(app: dspex.App) -> str:
+    for _ in range(200):
+        try:
+            url: str = app.call("gateway/http", GatewayStatus()).url
+        except CallError:
+            continue  # it died once more; the next call waits for the next one
+        return url
+    raise AssertionError("it never listened")
+
+
+def test_nobody_else_is_let_in_without_a_token() -> None:
+    """To listen for other machines without a token is refused at the start."""
+    with pytest.raises(ConfigError, match=r"at gateway\.token"):
+        dspex.start(config={**IN_MEMORY, "gateway": {"enabled": True, "host": "0.0.0.0", "port": 0}})
+
+
+def test_a_killed_gateway_closes_its_socket_and_comes_back() -> None:
+    """A kill ends clients and their requests at the provider, frees the port, and the next one listens there."""
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+
+    def hang(exchange: Exchange) -> None:
+        exchange.hang()
+
+    with gateway(hang, settings={"port": port}, rng=Quick()) as serving, asked(serving, stream=False) as raw:
+        assert serving.server.arrived.wait(5)
+        serving.app.kill("gateway/http")
+        assert serving.server.client_closed.wait(5), "the request outlived the gateway"
+        with pytest.raises(ConnectionResetError):
+            assert raw.recv(1) == b""
+            raise ConnectionResetError
+        assert _until_it_listens(serving.app) == f"http://127.0.0.1:{port}"
+        assert httpx.get(f"http://127.0.0.1:{port}/health").json()["status"] == "healthy"
+
+
+def test_a_stop_lets_requests_in_work_finish() -> None:
+    """While it drains, a stream goes on to its end, and new requests are refused."""
+    more = threading.Event()
+
+    def slow(exchange: Exchange) -> None:
+        exchange.head()
+        exchange.chunk(piece("first"))
+        more.wait(10)
+        exchange.chunk(piece("last", finish="stop") + DONE)
+        exchange.chunk(b"")
+
+    with gateway(slow) as serving, serving.client() as client, ThreadPoolExecutor(1) as pool:
+        stream = iter(client.chat.completions.create(model="local", messages=MESSAGES, stream=True))
+        assert next(stream).choices[0].delta.content == "first"
+        url, headers = serving.url, serving.headers
+        stopping = pool.submit(serving.app.stop, drain=10.0)
+        body = {"model": "local", "messages": MESSAGES}
+        statuses = iter(lambda: httpx.post(f"{url}/v1/chat/completions", json=body, headers=headers), None)
+        refused = next(answer for answer in statuses if answer.status_code == 503)
+        assert "stopping" in refused.json()["error"]["message"]
+        more.set()
+        assert [chunk.choices[0].delta.content for chunk in stream] == ["last", None]
+        stopping.result(10)
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/health")
+
+
+def test_a_stop_at_once_tells_who_waits() -> None:
+    """Without a drain a client that has no answer yet gets a 503, and the stop does not wait for it."""
+
+    def hang(exchange: Exchange) -> None:
+        exchange.hang()
+
+    with gateway(hang) as serving, asked(serving, stream=False) as raw:
+        assert serving.server.arrived.wait(5)
+        began = time.monotonic()
+        serving.app.stop()
+        assert time.monotonic() - began < 2.0
+        answer = raw.recv(65536)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+
+
+def test_the_host_programs_signals_and_logging_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:
+    """Signal handlers and loggers stay as they are; neither token nor prompt is logged."""
+    handlers = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)]
+    loggers = [logging.getLogger(f"uvicorn{each}") for each in ("", ".error", ".access")]
+    before = [(each.handlers, each.level, each.propagate) for each in loggers]
+    caplog.set_level(logging.DEBUG)
+    with gateway() as serving, serving.client() as client:
+        client.chat.completions.create(model="local", messages=MESSAGES)
+        with pytest.raises(openai.BadRequestError):
+            client.chat.completions.create(model="local", messages=MESSAGES, n=3)
+        assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers
+        assert [(each.handlers, each.level, each.propagate) for each in loggers] == before
+    ours = [record.getMessage() for record in caplog.records if not record.name.startswith(("openai", "httpcore"))]
+    assert not any(serving.token in line or "Hamlet" in line for line in ours)
+
+
+def test_a_defect_costs_one_request(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """What nobody foresaw is a 500 with a correlation id; what the client sent is not logged."""
+    from dspex.supervisors.gateway import completions
+
+    def broken(data: bytes, resolve: Any) -> Any:
+        raise ZeroDivisionError(data.decode())
+
+    with gateway() as serving, serving.client() as client:
+        with monkeypatch.context() as patch:
+            patch.setattr(completions, "read_chat_request", broken)
+            with pytest.raises(openai.InternalServerError, match="correlation id") as raised:
+                client.chat.completions.create(model="local", messages=MESSAGES)
+            assert raised.value.code == "internal_error"
+        assert client.chat.completions.create(model="local", messages=MESSAGES).choices
+    assert "ZeroDivisionError" in caplog.text
+    assert "Hamlet" not in caplog.text
+
+
+def test_a_route_answers_as_a_provider_does() -> None:
+    """A route is a model; who answered of it is told."""
+
+    def fail(exchange: Exchange) -> None:
+        exchange.reply(400, {"error": {"code": "insufficient_quota", "message": "no money"}})
+
+    with HttpServer(fail) as empty, HttpServer(streaming("a", "b")) as full:
+        providers = {"first": provider_of(empty), "second": provider_of(full)}
+        routes = {"any": {"targets": [{"provider": "first"}, {"provider": "second"}]}}
+        with gateway(config={"ai": {"providers": providers, "routes": routes}}) as serving, serving.client() as client:
+            assert "any" in [model.id for model in client.models.list()]
+            raw = client.chat.completions.with_raw_response.create(model="any", messages=MESSAGES, stream=True)
+            assert raw.headers["x-dspex-provider"] == "second"
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in raw.parse()) == "ab"
