@@ -51,6 +51,10 @@ class BudgetLedger:
         """Whether a reservation with this id is open."""
         return id in self._open
 
+    def __repr__(self) -> str:
+        spent = (f"{name}: {account.spent.requests} requests" for name, account in self._accounts.items())
+        return f"<{len(self._open)} open; {', '.join(spent) or 'nothing spent'}>"
+
     @property
     def owners(self) -> tuple[Hashable, ...]:
         """Whose reservations are open, each once."""

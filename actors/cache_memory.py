@@ -24,6 +24,9 @@ class AnswerMemory:
     def __len__(self) -> int:
         return len(self._kept)
 
+    def __repr__(self) -> str:
+        return f"<{len(self._kept)} of {self._capacity} kept, {self.evicted} gone for want of room>"
+
     @property
     def capacity(self) -> int:
         """How many it keeps at most."""

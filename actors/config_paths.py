@@ -19,7 +19,8 @@ from pydantic import BaseModel
 from ..runtime.errors import ConfigError, did_you_mean
 from ..runtime.secret import LostSecret, Secret, SecretRef
 from .settings import Settings
-from .settings_types import is_table
+from .settings_schema import child
+from .settings_types import LONGEST_BARE, SECONDS, SettingsModel, is_table
 
 Path: TypeAlias = tuple[str, ...]
 PathLike: TypeAlias = str | Sequence[str]
@@ -174,9 +175,18 @@ def _missing(path: Path, depth: int, here: object) -> ConfigError:
 
 
 def _set_entries(value: object) -> dict[str, Any]:
-    if isinstance(value, BaseModel):
-        return {name: getattr(value, name) for name in type(value).model_fields if name in value.model_fields_set}
+    if isinstance(value, SettingsModel):
+        model = type(value)
+        names = [name for name in model.model_fields if name in value.model_fields_set]
+        return {name: _as_written(getattr(value, name), model, name) for name in names}
     return {**value} if is_table(value) else {}
+
+
+def _as_written(value: object, model: type[SettingsModel], name: str) -> object:
+    """A setting as it may be given again: a long duration needs its unit."""
+    if isinstance(value, float) and value > LONGEST_BARE and child(model, name) == SECONDS:
+        return f"{Decimal(str(value)):f}s"
+    return value
 
 
 def _plain(value: object, at: Path, limits: Limits, budget: Iterator[int], nesting: int) -> Any:
@@ -197,8 +207,8 @@ def _plain(value: object, at: Path, limits: Limits, budget: Iterator[int], nesti
 
 
 def _leaf(value: object, at: Path, limits: Limits) -> object:
-    if isinstance(value, str | Decimal) and len(str(value)) > limits.text_length:
-        raise _refused(f"texts of at most {limits.text_length} characters", f"{len(value)} characters", at)
+    if isinstance(value, str | Decimal) and (length := len(str(value))) > limits.text_length:
+        raise _refused(f"texts of at most {limits.text_length} characters", f"{length} characters", at)
     if isinstance(value, float | Decimal) and not math.isfinite(value):
         raise _refused("a finite number", repr(value), at)
     if isinstance(value, int) and value.bit_length() > _INTEGER_BITS:

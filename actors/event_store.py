@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
-from concurrent.futures import CancelledError, Executor, Future, wait
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,7 @@ from .event_tree import TraceNode, trace_tree
 from .events import Event
 from .journal import Journal, JournalStats
 from .journals.memory import MemoryJournal
+from .journals.owned import OwnedJournal
 from .journals.sqlite import Durability, SqliteJournal
 from .journals.sqlite_file import default_path
 from .retention import Retention
@@ -245,33 +246,20 @@ def open_journal(
 
 
 class _Outcome(NamedTuple):
-    # What became of one append; `caller` is None for a cast.
-    events: tuple[Event, ...]
+    # What became of one append: of a call's batch, or of those that some casts brought (`caller` is None).
+    batches: tuple[tuple[Event, ...], ...]
     caller: Call | None
     future: Future[tuple[int, ...]]
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        return tuple(event for batch in self.batches for event in batch)
 
 
 @dataclass(slots=True)
 class _Subscription:
     subscriber: ActorAddress
     query: EventQuery
-
-
-class _Owned:
-    """A journal that opens, as a resource of the actor: closed also if it opens only after the actor's end."""
-
-    def __init__(self, executor: Executor, open_it: Callable[[], Journal]) -> None:
-        self._executor = executor
-        self.opening = executor.submit(open_it)
-
-    async def aclose(self) -> None:
-        # Opening and closing may wait for the disk, so both happen on threads.
-        await asyncio.wrap_future(self._executor.submit(self._close))
-
-    def _close(self) -> None:
-        wait([self.opening])
-        if not self.opening.cancelled() and self.opening.exception() is None:
-            self.opening.result().close()
 
 
 class EventStore(GenServer):
@@ -291,14 +279,15 @@ class EventStore(GenServer):
             StoreError: it cannot be opened; the start fails with this reason.
         """
         if callable(journal):
-            owned = self.own(_Owned(self.system.executor, journal))
+            owned = self.own(OwnedJournal(self.system.executor, journal))
             self._journal: Journal = await asyncio.wrap_future(owned.opening)
         else:
             self._journal = journal
         self._subscriptions: dict[int, _Subscription] = {}
+        self._gathered: list[tuple[Event, ...]] = []
         self._outcomes: deque[_Outcome] = deque()
         self._called = False
-        self._lost = 0
+        self._lost = self._tried_again = 0
         self._failing = False
         self._log = get_logger("dspex.event_store")
 
@@ -306,22 +295,42 @@ class EventStore(GenServer):
 
     @cast
     def append(self, msg: Append) -> None:
-        """Hand events to the journal."""
-        self._submit(msg.events, None)
+        """Hand events to the journal; what comes within one turn of the loop goes together."""
+        if not self._gathered:
+            self.system.loop.call_soon(self._hand_over)
+        self._gathered.append(tuple(msg.events))
+
+    def _hand_over(self) -> None:
+        """Hand the journal what casts have brought, before anything that came after them is done."""
+        if self._gathered:
+            batches, self._gathered = tuple(self._gathered), []
+            self._submit(batches, None)
 
     @call
     def append_acked(self, msg: AppendAcked) -> NoReply:
         """Hand events to the journal; the answer follows when they are stored."""
-        self._submit(msg.events, self.caller)
+        self._hand_over()
+        self._submit((tuple(msg.events),), self.caller)
         return NoReply()
 
-    def _submit(self, events: tuple[Event, ...], caller: Call | None) -> None:
-        future = self._journal.append(events)
-        future.add_done_callback(partial(self._settled, events, caller))
+    def _submit(self, batches: tuple[tuple[Event, ...], ...], caller: Call | None) -> None:
+        outcome = _Outcome(batches, caller, self._journal.append([event for batch in batches for event in batch]))
+        if len(batches) > 1 and outcome.future.done() and _failure(outcome.future) is not None:
+            self._submit_apart(outcome)
+        else:
+            outcome.future.add_done_callback(partial(self._settled, batches, caller))
 
-    def _settled(self, events: tuple[Event, ...], caller: Call | None, future: Future[tuple[int, ...]]) -> None:
+    def _submit_apart(self, outcome: _Outcome) -> None:
+        """One bad batch must not take the others with it."""
+        self._tried_again += sum(map(len, outcome.batches))
+        for batch in outcome.batches:
+            self._submit((batch,), None)
+
+    def _settled(
+        self, batches: tuple[tuple[Event, ...], ...], caller: Call | None, future: Future[tuple[int, ...]]
+    ) -> None:
         # Runs in the journal's thread: leaves the outcome and calls the engine's thread, once for a whole group.
-        self._outcomes.append(_Outcome(events, caller, future))
+        self._outcomes.append(_Outcome(batches, caller, future))
         if self._called:
             return
         self._called = True
@@ -339,10 +348,13 @@ class EventStore(GenServer):
         while self._outcomes:
             outcome = self._outcomes.popleft()
             error = _failure(outcome.future)
+            if error is not None and len(outcome.batches) > 1:
+                self._submit_apart(outcome)
+                continue
             if error is not None:
                 self._refused(outcome, error)
                 continue
-            count += len(outcome.events)
+            count += sum(map(len, outcome.batches))
             stored.append(outcome)
             if outcome.caller is not None:
                 self.reply(outcome.caller, tuple(event.id for event in outcome.events))
@@ -368,30 +380,37 @@ class EventStore(GenServer):
     @call
     def query(self, msg: Query) -> NoReply:
         """Answer a query."""
+        self._hand_over()
         return self.serve(self.run_blocking(self._journal.query, msg.query))
 
     @call
     def get(self, msg: GetEvent) -> NoReply:
         """Answer one event."""
+        self._hand_over()
         return self.serve(self.run_blocking(self._journal.get, msg.id))
 
     @call
     def tree(self, msg: TraceTree) -> NoReply:
         """Answer a trace."""
+        self._hand_over()
         return self.serve(self.run_blocking(_tree, self._journal, msg.trace_id))
 
     @call
     def prune(self, msg: Prune) -> NoReply:
         """Forget events."""
+        self._hand_over()
         return self.serve(_result(self._journal.prune(msg.before, msg.types)))
 
     @call
     def stats(self, _: StoreStats) -> NoReply:
         """Answer statistics."""
+        self._hand_over()
         return self.serve(self._statistics())
 
     async def _statistics(self) -> StoreStatistics:
         journal = await self.run_blocking(self._journal.stats)
+        # What was refused together and then tried apart counts once.
+        journal = replace(journal, refused=journal.refused - self._tried_again)
         return StoreStatistics(journal, self._lost, len(self._subscriptions))
 
     # -- subscriptions -----------------------------------------------------------------------------
@@ -447,6 +466,7 @@ class EventStore(GenServer):
     async def terminate(self, reason: Reason) -> None:
         """Store what waits, and answer who waits for it."""
         del reason
+        self._hand_over()
         # An empty batch is done when all before it are.
         last = self._journal.append(())
         await asyncio.gather(asyncio.wrap_future(last), return_exceptions=True)

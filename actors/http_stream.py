@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from typing import Final
 
 import httpx
 
 from ..runtime.errors import LMError
 from .http_failures import HTTPX_ERRORS, HttpFailures
+from .scrub import REDACTED
 from .transport import HttpResponse
+
+# Headers whose values are written down; a server may echo anything there.
+_KEPT: Final = ("x-request-id", "request-id")
 
 
 class HttpxStream:
@@ -35,10 +40,12 @@ class HttpxStream:
         self._failures = failures
         self._secrets = secrets
         self._on_closed = on_closed
-        self._pieces: AsyncIterator[bytes] = answer.aiter_bytes()
         self._ended = self._closed = False
-        answer.headers.encoding = "latin-1"  # else httpx finds out with each header
-        headers = {name.lower(): value for name, value in answer.headers.items()}
+        headers = _headers(answer)
+        self._pieces = answer.aiter_bytes() if "content-encoding" in headers else _plain(answer)
+        for name in _KEPT:
+            if any(len(secret) > 3 and secret in headers.get(name, "") for secret in secrets):
+                headers[name] = REDACTED
         self._head = HttpResponse(answer.status_code, headers)
 
     @property
@@ -82,3 +89,18 @@ class HttpxStream:
     @property
     def _facts(self) -> dict[str, object]:
         return {"status": self._head.status}
+
+
+def _headers(answer: httpx.Response) -> dict[str, str]:
+    """Header values by lower-case name; those of one name are joined, as HTTP has it."""
+    headers: dict[str, str] = {}
+    for raw_name, raw_value in answer.headers.raw:
+        name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
+        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+    return headers
+
+
+def _plain(answer: httpx.Response) -> AsyncIterator[bytes]:
+    # Nothing to decompress: without httpx's two layers between each piece and its reader.
+    assert isinstance(answer.stream, httpx.AsyncByteStream)
+    return aiter(answer.stream)

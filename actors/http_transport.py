@@ -7,10 +7,11 @@ answer's size; waiting for a free connection told apart from a slow provider; no
 from __future__ import annotations
 
 import asyncio
-import functools
 import ipaddress
 import urllib.request
 from collections.abc import Mapping
+from functools import lru_cache
+from itertools import chain
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -124,8 +125,9 @@ class HttpTransport:
                 self._free.release()
 
     async def _head_of(self, request: HttpRequest) -> httpx.Response | LMError:
-        bad = next((name for name, value in request.headers.items() if not _sendable(name + value)), None)
-        if bad is not None:  # asked here, because the libraries' errors would quote the value, or be of any class
+        if not _sendable("".join(chain(request.headers, request.headers.values()))):
+            bad = next(name for name, value in request.headers.items() if not _sendable(name + value))
+            # Refused here, because the libraries' errors would quote the value, or be of any class.
             return self._invalid("a header of printable ASCII characters", f"others in {bad!r}")
         if self._closed:
             return self._failures.error("connection", "an open transport", "a closed one", {})
@@ -165,7 +167,7 @@ class HttpTransport:
         return self._failures.error("invalid", expected, got, {})
 
 
-@functools.lru_cache(maxsize=256)
+@lru_cache(maxsize=256)
 def _url(text: str) -> httpx.URL:
     return httpx.URL(text)
 

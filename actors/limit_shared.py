@@ -65,6 +65,9 @@ class SharedStore:
             self._drop()
         self._settings = settings
 
+    def __repr__(self) -> str:
+        return f"<{self.state}, {self.failures} failures>"
+
     @property
     def state(self) -> Literal["memory", "shared", "down"]:
         """Where the limits are."""

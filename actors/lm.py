@@ -268,13 +268,16 @@ class LMResponse:
     time_to_first_chunk: float | None = None
 
 
+_CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
 def canonical_json(value: object) -> str:
     """The one JSON text of a value: sorted keys, no spaces, ASCII only.
 
     Raises:
         TypeError, ValueError: the value is not JSON (a set, NaN, a cycle).
     """
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return _CANONICAL.encode(value)
 
 
 def plain_json(value: Any, where: str) -> Any:
@@ -319,7 +322,7 @@ def estimate_tokens(messages: Iterable[Message]) -> int:
 
     Within a few per cent on English text; the provider's own count replaces it once the answer is there.
     """
-    return -(-sum(_characters(message) for message in messages) // 4)
+    return -(-sum([_characters(message) for message in messages]) // 4)
 
 
 def _members(value: object) -> tuple[object, ...] | None:
@@ -330,7 +333,8 @@ def _members(value: object) -> tuple[object, ...] | None:
 
 def _characters(message: Message) -> int:
     total = len(message.role) + len(message.name or "")
-    total += sum(len(call.name) + len(call.arguments) for call in message.tool_calls)
+    for call in message.tool_calls:
+        total += len(call.name) + len(call.arguments)
     content = message.content
     if isinstance(content, str):
         return total + len(content)

@@ -32,10 +32,10 @@ def pause(error: LMError, attempt: int, settings: ProviderSettings, rng: random.
     bound = settings.retry_base_delay * 2.0 ** min(attempt - 1, 62)
     if row.effect == "lower_rate":
         bound *= 2.0
-    delay = rng.uniform(0.0, min(bound, settings.retry_max_delay))
-    asked = error.facts.get("retry_after")
+    bound = min(bound, settings.retry_max_delay)
+    asked: float | None = error.facts.get("retry_after")
     if asked is None:
-        return delay
+        return rng.uniform(0.0, bound)
     if not math.isfinite(asked) or asked > settings.retry_after_max:
         return None
-    return asked + min(delay, asked * JITTER)  # type: ignore[no-any-return]
+    return asked + rng.uniform(0.0, min(bound, asked * JITTER))

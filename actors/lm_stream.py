@@ -107,6 +107,8 @@ class LMStream(Producer):
         self._session: Session | None = None
         self._decoder: StreamDecoder | None = None
         self._first: float | None = None
+        # Whoever started it may be gone before it could say what to do.
+        self._patience = self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
 
     # -- opening ---------------------------------------------------------------------------------
 
@@ -131,7 +133,8 @@ class LMStream(Producer):
         self._first = session.first_chunk()
         self.emit(chunks)
         self.detach(self._pump())
-        self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
+        self._patience.cancel()
+        self._patience = self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
 
     async def _open(self, transport: Transport) -> list[LMChunk]:
         """One attempt, up to the first chunks."""
@@ -236,7 +239,8 @@ class LMStream(Producer):
     @info
     def patience(self, msg: _Patience) -> Stop | None:
         """Nobody came: the request must not run on for nobody."""
-        return None if self._consumers else self._give_up()
+        opening = self._session is not None and self._first is None
+        return None if self._consumers or opening else self._give_up()
 
     @info
     def pumped(self, msg: TaskDone | TaskFailed) -> Stop | None:

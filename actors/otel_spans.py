@@ -148,12 +148,12 @@ class SpanBook:
     def _present_tracer(self) -> Tracer:
         provider = self._given or self._trace.get_tracer_provider()
         if self._tracer is None or provider is not self._provider:
-            tracer: Any = provider.get_tracer(_SCOPE)
+            self._provider, self._tracer = provider, provider.get_tracer(_SCOPE)
+            tracer: Any = self._tracer
             before = getattr(tracer, "id_generator", None)
             # Tracers are shared: another application in this process may have been here before.
             if before is not None and not isinstance(before, ContextIds):
                 tracer.id_generator = ContextIds(before)
-            self._provider, self._tracer = provider, tracer
         return self._tracer
 
 

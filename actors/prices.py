@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from genai_prices.types import ModelInfo, ModelPrice, PriceCalculation, Provider
 
 _MILLION: Final = Decimal(1_000_000)
-_RATES: Final = ("input_mtok", "output_mtok", "cache_read_mtok", "cache_write_mtok")
 # gpt-4o-2024-08-06, claude-3-5-sonnet-20241022, x@20241022, gpt-4-0613, flash-preview-09-2025, flash-001, x-latest
 _EDITION: Final = re.compile(r"[-@](?:20\d\d-\d\d-\d\d|20\d{6}|\d\d-20\d\d|\d{4}|00\d|latest)$")
 
@@ -119,16 +118,25 @@ def _priced(given: int, made: int, usage: Usage, price: Price) -> Decimal | None
 
 def _listed(usage: Usage, model: str, url: str) -> Decimal | None:
     found = _row(model, url)
-    if found is None:
-        return None
-    now = datetime.now(tz=UTC)
-    prices = found[1].get_prices(now)
-    flat = {rate: price for rate in _RATES if isinstance(price := getattr(prices, rate, None), Decimal)}
+    return None if found is None else row_cost(usage, *found, datetime.now(tz=UTC))
+
+
+def row_cost(usage: Usage, provider: Provider, model: ModelInfo, now: datetime) -> Decimal | None:
+    """What a request costs by one row of the list, or None if the row has no price for something.
+
+    Args:
+        usage: its tokens; input and output are known.
+        provider: whose row.
+        model: the row.
+        now: the time of the request: some prices change by date or by the hour.
+    """
+    prices = model.get_prices(now)
+    flat: dict[str, Decimal] = {rate: price for rate, price in vars(prices).items() if isinstance(price, Decimal)}
     cached, written = usage.cached_tokens or 0, usage.cache_write_tokens or 0
     plain = (usage.input_tokens or 0) - cached - written
-    # Nearly all rows are so simple, and the list's own arithmetic takes twenty times as long.
-    if plain < 0 or "input_mtok" not in flat or "output_mtok" not in flat or _has_tiers(prices):
-        return _calculated(usage, *found, now)
+    # Nearly all rows are so simple, and the list's own arithmetic takes ten times as long.
+    if plain < 0 or "input_mtok" not in flat or "output_mtok" not in flat or not _is_simple(prices):
+        return _calculated(usage, provider, model, now)
     given = flat["input_mtok"]
     total = plain * given + cached * flat.get("cache_read_mtok", given) + written * flat.get("cache_write_mtok", given)
     return (total + (usage.output_tokens or 0) * flat["output_mtok"]) / _MILLION
@@ -147,8 +155,11 @@ def _row(model: str, url: str) -> tuple[Provider, ModelInfo] | None:
     return (provider, found) if _is_theirs(url, provider) else None
 
 
-def _has_tiers(prices: ModelPrice) -> bool:
-    return any(not isinstance(getattr(prices, rate, None), Decimal | None) for rate in _RATES)
+def _is_simple(prices: ModelPrice) -> bool:
+    """Whether all there is are rates of tokens: no tiers, nothing for each request."""
+    return all(
+        price is None or (isinstance(price, Decimal) and name.endswith("_mtok")) for name, price in vars(prices).items()
+    )
 
 
 def _calculated(usage: Usage, provider: Provider, model: ModelInfo, now: datetime) -> Decimal | None:

@@ -42,12 +42,7 @@ STREAMS: Final = ("dspex", "lm", "streams")
 """Telemetry: a stream was opened or has ended. Measurements: ``open`` (how many are); metadata: ``provider``."""
 
 _CONFIG: Final = "core/config"
-_FOLLOWED: Final = (
-    ("events", "capture_prompts"),
-    ("telemetry", "capture_content"),
-    ("ai", "monitoring"),
-    ("ai", "caching", "enabled"),
-)
+_FOLLOWED: Final = (("events", "capture_prompts"), ("ai", "monitoring"), ("ai", "caching", "enabled"))
 _ANNOUNCE_EVERY: Final = 0.25
 
 
@@ -340,6 +335,7 @@ def _own_settings(settings: Settings, provider: str) -> ProviderSettings:
 
 
 __all__ = (
+    "STREAMS",
     "Complete",
     "ProviderActor",
     "ProviderStatus",

@@ -102,6 +102,10 @@ class Safeguards:
         self._calm = True
         self._configure(settings)
 
+    def __repr__(self) -> str:
+        parts = {"breaker": self.breaker, **self.gates, "pause": self.pause, "slowdown": self.slowdown}
+        return f"<{self.in_flight} in flight, {', '.join(f'{name} {part!r}' for name, part in parts.items())}>"
+
     def configure(self, settings: ProviderSettings) -> list[Change]:
         """Other settings from now on; counts and states stay, but what they may have mended is tried again."""
         before, was = self._settings, self.breaker.state

@@ -25,7 +25,8 @@ def scrub(text: str, secrets: Iterable[str] = ()) -> str:
         secrets: the secrets in clear; also found where they were escaped for JSON or a URL.
     """
     for secret in secrets:
-        if len(secret) >= _SHORTEST:
+        # No form of a secret is shorter than it is.
+        if _SHORTEST <= len(secret) <= len(text):
             for form in _forms(secret):
                 text = text.replace(form, REDACTED)
     return _CREDENTIALS.sub(_replacement, text)

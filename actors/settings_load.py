@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from ..runtime.errors import ConfigError
+from ..runtime.errors import ConfigError, did_you_mean
 from ..runtime.secret import SecretRef
 from .config_paths import Path, Tree, dotted, merged, parse_path, plain
 from .settings import Settings
@@ -216,20 +216,34 @@ def _warnings(settings: Settings, variables: Mapping[str, str]) -> Iterator[Prob
         if isinstance(key, SecretRef) and not variables.get(key.system, "").strip():
             expected = f"environment variable {key.system} to be set"
             yield Problem(f"ai.providers.{name}.api_key", expected, "nothing", severity="warning")
-    for name, module in settings.modules.items():
-        providers = (*settings.ai.providers, *settings.ai.routes)
-        if module.provider not in providers:
-            known = ", ".join(providers) or "none"
-            expected = f"one of the configured providers ({known})"
-            yield Problem(f"modules.{name}.provider", expected, repr(module.provider), severity="warning")
-    for path, effect in _without_effect(settings, ()):
+    yield from _missing_providers(settings)
+    for key_path, effect in _without_effect(settings, ()):
         yield Problem(
-            ".".join(path),
+            ".".join(key_path),
             "a key that this release acts on",
             "a value",
             hint=f"; it is checked and kept, {effect}",
             severity="warning",
         )
+
+
+def _missing_providers(settings: Settings) -> Iterator[Problem]:
+    """Modules and routes that ask somebody who is not there, or themselves."""
+    from .route_choice import circle  # noqa: PLC0415 - with the failure table, only where it is used
+
+    providers, routes = (*settings.ai.providers, *settings.ai.routes), settings.ai.routes
+    named = [(f"modules.{name}.provider", module.provider) for name, module in settings.modules.items()]
+    for name, route in routes.items():
+        named += [(f"ai.routes.{name}.targets", target.provider) for target in route.targets]
+        way = circle(name, routes)
+        if way is not None:
+            expected, got = "targets that do not lead back to the route", " -> ".join(way)
+            yield Problem(f"ai.routes.{name}.targets", expected, got, severity="warning")
+    for path, provider in named:
+        if provider not in providers:
+            expected = f"one of the configured providers ({', '.join(providers) or 'none'})"
+            hint = did_you_mean(provider, providers)
+            yield Problem(path, expected, repr(provider), hint=hint, severity="warning")
 
 
 def _without_effect(model: SettingsModel, path: Path) -> Iterator[tuple[Path, str]]:

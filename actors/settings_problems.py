@@ -110,7 +110,8 @@ def _problem(detail: ErrorDetails, origin: Origin) -> Problem:
 
 
 def _unknown(path: Path, origin: Origin) -> Problem:
-    known = names_in(node_at(path[:-1]))
+    section, above = node_at(path[:-1]), node_at(path[:-2])
+    known = names_in(section) or (above.entries if isinstance(above, Kind) else ())
     expected = f"a key of {dotted(path[:-1])}" if path[:-1] else "a section"
     hint = did_you_mean(path[-1], known) or f"; there are {', '.join(known)}"
     return Problem(dotted(path), expected, f"unknown {path[-1][:60]!r}", origin(path), hint)

@@ -147,7 +147,9 @@ class RouteTarget(SettingsModel):
     weight: Whole = key(1, "Share of the requests, for the strategy `weight`.", ge=1)
 
 
-Targets: TypeAlias = Annotated[tuple[RouteTarget, ...], BeforeValidator(as_tuple), Kind("list of tables")]
+Targets: TypeAlias = Annotated[
+    tuple[RouteTarget, ...], BeforeValidator(as_tuple), Kind("list of tables", entries=tuple(RouteTarget.model_fields))
+]
 FallbackOn: TypeAlias = Literal["unavailable", "rate_limit", "quota", "auth", "budget", "context_length", "invalid"]
 Failures: TypeAlias = Annotated[tuple[FallbackOn, ...], BeforeValidator(as_tuple), Kind("list of texts")]
 
@@ -156,7 +158,6 @@ class RouteSettings(SettingsModel):
     """Several providers under one name: `provider/<route>` answers as a provider does."""
 
     targets: Targets = Field(
-        min_length=1,
         description="Tables of provider, model (by default the request's, then the provider's) and weight.",
         json_schema_extra={"effect": "now"},
     )
@@ -168,6 +169,8 @@ class RouteSettings(SettingsModel):
 
     @model_validator(mode="after")
     def _each_target_once(self) -> Self:
+        if not self.targets:
+            refuse("at least one target")
         seen = [(target.provider, target.model) for target in self.targets]
         if len(set(seen)) < len(seen):
             refuse("targets that each stand there once")

@@ -240,14 +240,16 @@ class Kind:
         name: the kind, as the table of keys shows it.
         unit: the unit of a plain number, or empty.
         text: whether a text from the environment is taken as it stands, never read as a number.
+        entries: keys of each table of a list.
     """
 
     name: str
     unit: str = ""
     text: bool = False
+    entries: tuple[str, ...] = ()
 
 
-_SECONDS: Final = Kind("duration", "seconds")
+SECONDS: Final = Kind("duration", "seconds")
 
 Flag: TypeAlias = Annotated[bool, Strict(), Kind("boolean")]
 Whole: TypeAlias = Annotated[int, Strict(), Kind("integer")]
@@ -259,9 +261,9 @@ PositiveLimit: TypeAlias = Annotated[
 ]
 Number: TypeAlias = Annotated[float, Strict(), Field(allow_inf_nan=False), Kind("number")]
 Text: TypeAlias = Annotated[str, Strict(), StringConstraints(min_length=1), Kind("text", text=True)]
-Seconds: TypeAlias = Annotated[float, PlainValidator(seconds), _SECONDS]
-PositiveSeconds: TypeAlias = Annotated[float, PlainValidator(positive_seconds), _SECONDS]
-NamedSeconds: TypeAlias = Annotated[float, PlainValidator(seconds_in_name), _SECONDS]
+Seconds: TypeAlias = Annotated[float, PlainValidator(seconds), SECONDS]
+PositiveSeconds: TypeAlias = Annotated[float, PlainValidator(positive_seconds), SECONDS]
+NamedSeconds: TypeAlias = Annotated[float, PlainValidator(seconds_in_name), SECONDS]
 Hidden: TypeAlias = Annotated[SecretValue, PlainValidator(secret), PlainSerializer(public_secret), Kind("secret")]
 Url: TypeAlias = Annotated[str, Strict(), AfterValidator(base_url), Kind("address", text=True)]
 Workers: TypeAlias = Annotated[int | Literal["auto"], PlainValidator(_workers), Kind("integer or auto")]

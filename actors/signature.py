@@ -2,60 +2,69 @@
 
 ::
 
-    Signature("question, context: list[str] -> answer: float", "Answer from the context only.")
+    Signature("question, context: list[str] -> answer: float (ge=0, le=1)", "Answer from the context only.")
+
+    class QA(Signature):
+        \"\"\"Answer from the context only.\"\"\"
+
+        question: str = InputField()
+        answer: float = OutputField(desc="How sure you are.", ge=0, le=1)
 
 The text is parsed at run time (``signature_parse.py``); the types are those of ``signature_types.py``. A
-signature is frozen: it compares, hashes, pickles, and every change makes a new one. The class form
-(fields as annotations) will build the same value through :meth:`Signature.of`.
+signature is frozen: it compares, hashes, pickles, and every change makes a new one. *The class form gives a value,
+not a class*: ``QA`` above is a ``Signature`` and pickles by value, wherever its class stood. A class below it
+(``class Sure(QA)``) has its fields and more.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NoReturn, TypeAlias, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from ..runtime.errors import SignatureError, did_you_mean
-from .signature_parse import name_problem, parse_signature, parse_type
+from .signature_class import Side, read_class
+from .signature_classes import reference
+from .signature_constraints import checker
+from .signature_field import Field, as_type, refuse, table_of
+from .signature_parse import parse_signature
 from .signature_types import STR, FieldType
 
-Side: TypeAlias = Literal["inputs", "outputs"]
+if TYPE_CHECKING:
+    from .signature_constraints import Constraints
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of a signature.
+class SignatureMeta(type):
+    """Makes a value of each class statement below :class:`Signature`."""
 
-    Args:
-        name: an identifier that is no keyword and does not start with ``_``.
-        type: a type, or its text.
-        description: one line for the model, or nothing.
+    def __new__(mcls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> Any:
+        """The class itself, or for one below it the signature that its body describes.
 
-    Raises:
-        SignatureError: the name or the type is malformed.
-    """
+        Raises:
+            SignatureError: an entry of the body is no field, or a field is malformed.
+        """
+        if not any(isinstance(base, SignatureMeta) for base in bases):
+            return super().__new__(mcls, name, bases, namespace, **kwargs)
+        parents = [base for base in namespace.get("__orig_bases__", bases) if isinstance(base, Signature)]
+        if len(bases) != 1 or kwargs or len(parents) > 1:
+            raise SignatureError(f"expected one signature below class {name}, and nothing else", expected="one base")
+        frame = inspect.currentframe()
+        local = frame.f_back.f_locals if frame is not None and frame.f_back is not None else {}
+        fields, instructions = read_class(name, namespace, local)
+        return _merged(parents[0] if parents else None, fields, instructions)
 
-    name: str
-    type: FieldType = STR
-    description: str = ""
-
-    def __post_init__(self) -> None:
-        problem = name_problem(self.name)
-        if problem:
-            raise SignatureError(f"expected {problem}, got {self.name!r}", field=self.name, expected=problem)
-        object.__setattr__(self, "type", _as_type(self.type))
-
-    def __str__(self) -> str:
-        return self.name if self.type == STR else f"{self.name}: {self.type}"
+    def __init__(cls, name: str, bases: tuple[type, ...], namespace: dict[str, Any], **kwargs: Any) -> None:
+        super().__init__(name, bases, namespace)
 
 
 @dataclass(frozen=True, slots=True, init=False, repr=False)
-class Signature:
+class Signature(metaclass=SignatureMeta):
     """What a program takes and gives.
 
     Args:
-        text: ``"inputs -> outputs"``, or a signature to copy.
+        text: ``"inputs -> outputs"``, or a signature to copy, made from a class or not.
         instructions: what the model is to do; without any, "given these fields, produce those".
 
     Attributes:
@@ -70,12 +79,13 @@ class Signature:
     outputs: tuple[Field, ...]
     instructions: str | None
 
-    def __init__(self, text: str | Signature, instructions: str | None = None) -> None:
+    def __init__(self, text: str | Signature | type[Signature], instructions: str | None = None) -> None:
         if isinstance(text, Signature):
             inputs, outputs = text.inputs, text.outputs
             instructions = text.instructions if instructions is None else instructions
         else:
-            inputs, outputs = (tuple(Field(field.name, field.type) for field in side) for side in parse_signature(text))
+            # A checker takes the class form for the class that it looks like; none gets here.
+            inputs, outputs = (tuple(map(Field.of, side)) for side in parse_signature(cast("str", text)))
         self._set(inputs, outputs, instructions)
 
     @classmethod
@@ -119,12 +129,22 @@ class Signature:
         return tuple(field.name for field in self.outputs)
 
     def __str__(self) -> str:
-        """The canonical text; parsed again, it gives these fields."""
+        """The canonical text; parsed again, it gives these fields without their descriptions."""
         return f"{', '.join(map(str, self.inputs))} -> {', '.join(map(str, self.outputs))}".lstrip()
+
+    @property
+    def text(self) -> str:
+        """The canonical text with descriptions: everything but the instructions."""
+        inputs, outputs = (", ".join(field.text for field in side) for side in (self.inputs, self.outputs))
+        return f"{inputs} -> {outputs}".lstrip()
 
     def __repr__(self) -> str:
         more = f", instructions={self.instructions!r}" if self.instructions else ""
         return f"Signature({str(self)!r}{more})"
+
+    def __mro_entries__(self, bases: tuple[object, ...]) -> tuple[type, ...]:
+        """As the base of a class: the metaclass finds this value among the class's original bases."""
+        return (Signature,)
 
     # -- changing: each gives a new value -----------------------------------------------------------
 
@@ -138,7 +158,7 @@ class Signature:
         Raises:
             SignatureError: the name is taken or malformed, or the type is.
         """
-        return self._with_side(to, (_field(name, type, description), *self._side(to)))
+        return self._with_side(to, (Field(name, as_type(type), description), *self._side(to)))
 
     def append(self, name: str, type: FieldType | str = STR, *, to: Side, description: str = "") -> Signature:
         """A new field after the others of one side.
@@ -146,18 +166,28 @@ class Signature:
         Raises:
             SignatureError: the name is taken or malformed, or the type is.
         """
-        return self._with_side(to, (*self._side(to), _field(name, type, description)))
+        return self._with_side(to, (*self._side(to), Field(name, as_type(type), description)))
 
     def with_updated_field(
-        self, name: str, *, type: FieldType | str | None = None, description: str | None = None
+        self,
+        name: str,
+        *,
+        type: FieldType | str | None = None,
+        description: str | None = None,
+        constraints: Constraints | None = None,
     ) -> Signature:
-        """The field ``name`` with another type or description, in its place.
+        """The field ``name`` with another type, description or other constraints, in its place.
 
         Raises:
-            SignatureError: there is no such field, or the type is malformed.
+            SignatureError: there is no such field, the type is malformed, or the constraints do not fit it.
         """
         old = self._known(name)
-        new = _field(name, type or old.type, old.description if description is None else description)
+        new = Field(
+            name,
+            as_type(type or old.type),
+            old.description if description is None else description,
+            old.constraints if constraints is None else constraints,
+        )
         return self._swap(name, (new,))
 
     def delete(self, name: str) -> Signature:
@@ -196,22 +226,31 @@ class Signature:
     # -- JSON ------------------------------------------------------------------------------------
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, from which :meth:`from_dict` makes an equal signature."""
+        """Plain data, from which :meth:`from_dict` makes an equal signature.
+
+        Classes are written by name, ``module:Class``; their JSON schemas stand beside, for readers that are not ours.
+
+        Raises:
+            SignatureError: a class cannot be imported by its name.
+        """
+        classes = dict.fromkeys(cls for field in self.fields.values() for cls in field.type.classes)
+        schemas = {reference(cls): checker(FieldType("Class", cls=cls)).json_schema() for cls in classes}
         return {
-            "inputs": [_field_dict(field) for field in self.inputs],
-            "outputs": [_field_dict(field) for field in self.outputs],
+            "inputs": [field.to_dict() for field in self.inputs],
+            "outputs": [field.to_dict() for field in self.outputs],
             "instructions": self.instructions,
+            **({"schemas": schemas} if schemas else {}),
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Signature:
-        """A signature from what :meth:`to_dict` gave.
+        """A signature from what :meth:`to_dict` gave; the modules of its classes are imported.
 
         Raises:
-            SignatureError: a key is unknown, missing or of the wrong type.
+            SignatureError: a key is unknown, missing or of the wrong type, or a class cannot be imported.
         """
-        table = _table(data, ("inputs", "outputs", "instructions"), "a signature")
-        inputs, outputs = (tuple(_field_from(each) for each in _rows(table, side)) for side in _SIDES)
+        table = table_of(data, ("inputs", "outputs", "instructions", "schemas"), "a signature")
+        inputs, outputs = (tuple(map(Field.from_dict, _rows(table, side))) for side in _SIDES)
         return cls.of(inputs, outputs, table.get("instructions"))
 
     def to_json(self) -> str:
@@ -232,52 +271,29 @@ class Signature:
         return cls.from_dict(data)
 
 
-_SIDES = ("inputs", "outputs")
-_FIELD_KEYS = ("name", "type", "description")
+_SIDES: tuple[Literal["inputs"], Literal["outputs"]] = ("inputs", "outputs")
 
 
-def _field(name: str, kind: FieldType | str, description: str) -> Field:
-    return Field(name, _as_type(kind), description)
-
-
-def _as_type(kind: object) -> FieldType:
-    return kind if isinstance(kind, FieldType) else parse_type(cast("str", kind))
+def _merged(parent: Signature | None, fields: list[tuple[Side, Field]], instructions: str | None) -> Signature:
+    """A class's own fields after, or in the place of, those of the one above it."""
+    sides: dict[Side, dict[str, Field]] = {"inputs": {}, "outputs": {}}
+    if parent is not None:
+        sides["inputs"].update((field.name, field) for field in parent.inputs)
+        sides["outputs"].update((field.name, field) for field in parent.outputs)
+        instructions = instructions or parent.instructions
+    for side, field in fields:
+        sides[side][field.name] = field
+    return Signature.of(sides["inputs"].values(), sides["outputs"].values(), instructions)
 
 
 def _instructions(given: object) -> str | None:
     if not isinstance(given, str | None):
-        _refuse("a text or None as instructions", given)
+        refuse("a text or None as instructions", given)
     return given if given and given.strip() else None
-
-
-def _field_dict(field: Field) -> dict[str, str]:
-    return {"name": field.name, "type": str(field.type), "description": field.description}
-
-
-def _field_from(data: object) -> Field:
-    table = _table(data, _FIELD_KEYS, "a field")
-    for key in _FIELD_KEYS:
-        if not isinstance(table.get(key, ""), str):
-            _refuse(f"a text as {key!r} of a field", table[key])
-    return _field(table.get("name", ""), table.get("type", "str"), table.get("description", ""))
 
 
 def _rows(table: Mapping[str, Any], side: str) -> list[Any]:
     rows: object = table.get(side, [])
     if not isinstance(rows, list):
-        _refuse(f"a list as {side!r}", rows)
+        refuse(f"a list as {side!r}", rows)
     return cast("list[Any]", rows)  # type: ignore[redundant-cast]  # pyright does not know what it holds
-
-
-def _table(data: object, keys: tuple[str, ...], what: str) -> Mapping[str, Any]:
-    if not isinstance(data, Mapping):
-        _refuse(f"{what} as a mapping", data)
-    table = cast("Mapping[str, Any]", data)
-    for key in table:
-        if key not in keys:
-            raise SignatureError(f"expected the keys {', '.join(keys)}, got {key!r}{did_you_mean(str(key), keys)}")
-    return table
-
-
-def _refuse(expected: str, got: object) -> NoReturn:
-    raise SignatureError(f"expected {expected}, got {type(got).__name__}", expected=expected)

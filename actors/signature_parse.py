@@ -1,43 +1,39 @@
-"""Signature text to fields: a small recursive-descent parser; nothing is evaluated.
+"""Signature text to fields: a small recursive-descent parser. Nothing is evaluated; only ``Class["module:Class"]``
+imports the module that it names.
 
 ::
 
     signature := [fields] "->" fields
     fields    := field ("," field)*
-    field     := NAME [":" type]
+    field     := NAME [":" type] ["(" option ("," option)* ")"]
     type      := atom ("|" atom)*
     atom      := NAME ["[" arguments "]"]        the names are those of signature_types.py
+    option    := NAME "=" value                  the names are those of signature_constraints.py, and desc
 
 Every error says what was expected, what came and where, with a caret below the place.
 """
 
 from __future__ import annotations
 
-import json
 import keyword
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Final, NoReturn
+from typing import Final
 
 from ..runtime.errors import SignatureError, did_you_mean
+from .signature_classes import load_class
+from .signature_constraints import CONSTRAINTS, FREE, Constraints, constraint_problem
+from .signature_tokens import Token, Tokens
 from .signature_types import CONTAINERS, KEY_TYPES, NONE, SCALARS, STR, FieldType, literal_text, union
 
-MAX_TEXT: Final = 20_000
 MAX_DEPTH: Final = 32
 MAX_DIGITS: Final = 1000
 
 # The spellings of typing's older aliases mean the same.
 _ALIASES: Final = {"List": "list", "Dict": "dict", "Tuple": "tuple"}
-_TYPE_NAMES: Final = (*SCALARS, *CONTAINERS, "Literal", "Optional", "Union")
-_TOKEN: Final = re.compile(
-    r"""
-    (?P<arrow>->) | (?P<dots>\.\.\.) | (?P<number>-?\d+\b(?!\.\d)) | (?P<name>[^\W\d]\w*)
-    | (?P<text>"(?:[^"\\]|\\.)*"|'(?:[^'\\]|\\.)*') | (?P<mark>[,:|\[\]]) | (?P<wrong>\S)
-    """,
-    re.VERBOSE | re.DOTALL,
-)
-_ESCAPE: Final = re.compile(r"""\\.|["]""", re.DOTALL)
+_TYPE_NAMES: Final = (*SCALARS, *CONTAINERS, "Literal", "Optional", "Union", "Class")
+_OPTIONS: Final = (*CONSTRAINTS, "desc")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +42,8 @@ class ParsedField:
 
     name: str
     type: FieldType
-
-
-@dataclass(frozen=True, slots=True)
-class _Token:
-    kind: str
-    text: str
-    position: int
-
-    def __str__(self) -> str:
-        return "the end of the text" if self.kind == "end" else repr(self.text[:60])
+    constraints: Constraints = FREE
+    description: str = ""
 
 
 def parse_signature(text: str) -> tuple[tuple[ParsedField, ...], tuple[ParsedField, ...]]:
@@ -93,56 +81,10 @@ def name_problem(name: str) -> str | None:
     return None
 
 
-class _Parser:
+class _Parser(Tokens):
     def __init__(self, text: str) -> None:
-        self.text = _text(text)
-        if len(text) > MAX_TEXT:
-            expected = f"at most {MAX_TEXT} characters"
-            got = str(len(text))
-            raise SignatureError(
-                f"expected {expected}, got {got}, as signature", position=MAX_TEXT, expected=expected, got=got
-            )
-        self.tokens = [_Token(match.lastgroup or "", match[0], match.start()) for match in _TOKEN.finditer(text)]
-        self.tokens.append(_Token("end", "", len(text)))
-        self.index = 0
+        super().__init__(text)
         self.names: set[str] = set()
-
-    # -- tokens ----------------------------------------------------------------------------------
-
-    @property
-    def here(self) -> _Token:
-        return self.tokens[self.index]
-
-    def take(self) -> _Token:
-        token = self.here
-        self.index += token.kind != "end"
-        return token
-
-    def accept(self, text: str) -> bool:
-        # A quoted "," is a text, never a comma.
-        found = self.here.text == text and self.here.kind not in {"text", "end"}
-        self.index += found
-        return found
-
-    def expect(self, text: str, expected: str) -> None:
-        if not self.accept(text):
-            self.fail(expected, self.here)
-
-    def expect_end(self, expected: str) -> None:
-        if self.here.kind != "end":
-            self.fail(expected, self.here)
-
-    def fail(self, expected: str, at: _Token, hint: str = "") -> NoReturn:
-        raise SignatureError(
-            f"expected {expected}, got {at}, at position {at.position} of the signature{hint}\n"
-            f"{_caret(self.text, at.position)}",
-            text=self.text,
-            position=at.position,
-            expected=expected,
-            got=at.text,
-        )
-
-    # -- grammar ---------------------------------------------------------------------------------
 
     def signature(self) -> tuple[tuple[ParsedField, ...], tuple[ParsedField, ...]]:
         inputs = () if self.here.kind == "arrow" else self.fields("',' or '->'")
@@ -169,11 +111,42 @@ class _Parser:
         if token.text in self.names:
             self.fail("each field name once", token)
         self.names.add(token.text)
-        if self.accept(":"):
-            return ParsedField(token.text, self.type(0))
-        if self.here.kind not in {"arrow", "end"} and self.here.text != ",":
+        typed = self.accept(":")
+        kind = self.type(0) if typed else STR
+        if self.accept("("):
+            return self.options(token.text, kind)
+        if not typed and self.here.kind not in {"arrow", "end"} and self.here.text != ",":
             self.fail(f"':' and a type, {after}", self.here)
-        return ParsedField(token.text, STR)
+        return ParsedField(token.text, kind)
+
+    def options(self, name: str, kind: FieldType) -> ParsedField:
+        values: dict[str, object] = {}
+        places: dict[str, Token] = {}
+        while not places or self.accept(","):
+            token = self.take()
+            if token.text not in _OPTIONS or token.text in places:
+                hint = "; write Literal[...] for choices" if token.text == "choices" else ""
+                hint = hint or did_you_mean(token.text, _OPTIONS)
+                self.fail(f"one of the options {', '.join(_OPTIONS)}, each once", token, hint)
+            self.expect("=", f"'=' after {token.text}")
+            places[token.text] = self.here
+            values[token.text] = self.option_value()
+        self.expect(")", "',' or ')'")
+        description = values.pop("desc", "")
+        if not isinstance(description, str):
+            self.fail("a quoted text as desc", places["desc"])
+        wrong = constraint_problem(kind, values)
+        if wrong:
+            self.fail(wrong[1], places[wrong[0]])
+        return ParsedField(name, kind, Constraints(**values), description)  # type: ignore[arg-type]
+
+    def option_value(self) -> int | float | str:
+        token = self.take()
+        if token.kind == "text":
+            return self.unquote(token)
+        if token.kind in {"number", "float"} and len(token.text) <= MAX_DIGITS:
+            return int(token.text) if token.kind == "number" else float(token.text)
+        return self.fail("a number or a quoted text", token)
 
     def type(self, depth: int) -> FieldType:
         parts = [self.atom(depth)]
@@ -192,12 +165,14 @@ class _Parser:
             return FieldType(name)
         if name in CONTAINERS:
             return self.container(name, depth + 1)
-        if name in {"Literal", "Optional", "Union"}:
+        if name in {"Literal", "Optional", "Union", "Class"}:
             self.expect("[", f"'[' after {name}")
+            if name == "Class":
+                return self.cls()
             return self.literal() if name == "Literal" else self.union(name, token, depth + 1)
         return self.fail("a type", token, did_you_mean(token.text, _TYPE_NAMES))
 
-    def union(self, name: str, at: _Token, depth: int) -> FieldType:
+    def union(self, name: str, at: Token, depth: int) -> FieldType:
         parts = [self.type(depth)]
         while self.accept(","):
             parts.append(self.type(depth))
@@ -227,6 +202,17 @@ class _Parser:
         self.expect("]", "',' or ']'")
         return FieldType(name, tuple(args), variadic=variadic)
 
+    def cls(self) -> FieldType:
+        token = self.take()
+        if token.kind != "text":
+            self.fail("a quoted module:Class", token)
+        try:
+            kind = load_class(self.unquote(token))
+        except SignatureError as error:
+            self.fail(str(error.expected), token)
+        self.expect("]", "']'")
+        return kind
+
     def literal(self) -> FieldType:
         values = [self.literal_value()]
         while self.accept(","):
@@ -243,32 +229,3 @@ class _Parser:
         if token.text in {"True", "False", "None"}:
             return token.text
         return self.fail("a quoted text, a whole number, True, False or None", token)
-
-    def unquote(self, token: _Token) -> str:
-        # Both quotes mean what they mean in JSON, and \' is an apostrophe.
-        def as_json(match: re.Match[str]) -> str:
-            return {"\\'": "'", '"': '\\"'}.get(match[0], match[0])
-
-        try:
-            value: str = json.loads(f'"{_ESCAPE.sub(as_json, token.text[1:-1])}"', strict=False)
-            value.encode()  # half of a surrogate pair is no text
-        except ValueError:
-            self.fail('a text with the escapes of JSON (\\" \\\\ \\n \\t \\u0041 ...)', token)
-        return value
-
-
-def _text(given: object) -> str:
-    if isinstance(given, str):
-        return given
-    got = type(given).__name__
-    raise SignatureError(f"expected a text, got {got}, as signature", position=0, expected="a text", got=got)
-
-
-def _caret(text: str, position: int) -> str:
-    """The line around ``position``, cut to what fits, and a caret below it."""
-    start = text.rfind("\n", 0, position) + 1
-    end = text.find("\n", position)
-    line = text[start : end if end >= 0 else len(text)].replace("\t", " ")
-    column = position - start
-    cut = max(0, column - 60)
-    return f"    {line[cut : cut + 100]}\n    {' ' * (column - cut)}^"

@@ -11,20 +11,22 @@ text                     meaning
 ``A | B``                one of them; ``Union[A, B]`` and ``Optional[A]`` mean the same
 ``Literal["a", 1]``      one of these texts, whole numbers, True, False or None
 ``Any``                  any JSON value
+``Class["shop:Order"]``  a class of the module ``shop``: a pydantic model, a dataclass, an Enum
 ======================== =========================================================
 """
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
-from functools import lru_cache
+from enum import Enum
 from typing import Any, Final, Literal, TypeAlias, Union
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import BaseModel
 
 LiteralValue: TypeAlias = str | int | bool | None
 
@@ -51,31 +53,51 @@ class FieldType:
     """One type. Made by the parser; ``str(type)`` is its canonical text.
 
     Attributes:
-        name: a scalar's or container's name, ``Literal``, or ``|`` for a union.
+        name: a scalar's or container's name, ``Literal``, ``Class``, or ``|`` for a union.
         args: the element types.
         literals: the canonical text of each value of a ``Literal`` (so that ``1`` and ``True`` differ).
         variadic: ``tuple[T, ...]``.
+        cls: the class of a ``Class``.
     """
 
     name: str
     args: tuple[FieldType, ...] = ()
     literals: tuple[str, ...] = ()
     variadic: bool = False
+    cls: type | None = None
 
     def __str__(self) -> str:
+        return self._written(lambda cls: f'Class["{cls.__module__}:{cls.__qualname__}"]')
+
+    @property
+    def label(self) -> str:
+        """The text for people and models: classes by their bare names."""
+        return self._written(lambda cls: cls.__name__)
+
+    def _written(self, named: Callable[[type], str]) -> str:
+        if self.cls is not None:
+            return named(self.cls)
         if self.name == "|":
-            return " | ".join(map(str, self.args))
+            return " | ".join(arg._written(named) for arg in self.args)
         if self.name == "Literal":
             return f"Literal[{', '.join(self.literals)}]"
         if not self.args:
             return self.name
-        inner = ", ".join(map(str, self.args))
+        inner = ", ".join(arg._written(named) for arg in self.args)
         return f"{self.name}[{inner}{', ...' if self.variadic else ''}]"
 
     @property
-    def values(self) -> tuple[LiteralValue, ...]:
-        """The values of a ``Literal``."""
+    def values(self) -> tuple[Any, ...]:
+        """The values of a ``Literal``, or of an Enum's members; of another type, none."""
+        if self.cls is not None and issubclass(self.cls, Enum):
+            return tuple(member.value for member in self.cls)
         return tuple(_literal_value(text) for text in self.literals)
+
+    @property
+    def classes(self) -> tuple[type, ...]:
+        """The classes in it, each once."""
+        own = () if self.cls is None else (self.cls,)
+        return tuple(dict.fromkeys((*own, *(cls for arg in self.args for cls in arg.classes))))
 
     @property
     def nullable(self) -> bool:
@@ -132,16 +154,21 @@ def _dict(kind: FieldType) -> Any:
     return dict[key, value]  # type: ignore[valid-type]
 
 
+def is_model(kind: FieldType) -> bool:
+    """Whether it is one class that is no Enum: a pydantic model or a dataclass."""
+    return kind.cls is not None and not issubclass(kind.cls, Enum)
+
+
+def fits_class(found: object) -> bool:
+    """Whether a class may be the type of a field."""
+    return isinstance(found, type) and (issubclass(found, BaseModel | Enum) or dataclasses.is_dataclass(found))
+
+
 _BUILDERS: Final[dict[str, Callable[[FieldType], Any]]] = {
+    "Class": lambda kind: kind.cls,
     "list": lambda kind: list[annotation(kind.args[0]) if kind.args else Any],  # type: ignore[misc]
     "dict": _dict,
     "tuple": _tuple,
     "|": lambda kind: Union[tuple(annotation(arg) for arg in kind.args)],  # noqa: UP007 - built at run time
     "Literal": lambda kind: Literal[kind.values],
 }
-
-
-@lru_cache(maxsize=1024)
-def validator(kind: FieldType) -> TypeAdapter[Any]:
-    """The pydantic validator of a type. NaN and infinity are refused: JSON cannot carry them."""
-    return TypeAdapter(annotation(kind), config=ConfigDict(allow_inf_nan=False, ser_json_inf_nan="constants"))

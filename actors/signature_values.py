@@ -1,41 +1,47 @@
-"""Values of a signature's fields: checked on the way in, written as text, read from text.
+"""Values of a signature's fields: checked on the way in, and written as text.
 
-Inputs are checked strictly: a text is no number and a tuple no list. What a model wrote is read by
-pydantic's lax rules (``"42"`` is a whole number, ``yes`` is true) and as JSON where the type is a structure.
+Inputs are checked strictly: a text is no number and a tuple no list. What a model wrote is read in
+``signature_answers.py``.
 """
 
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import ValidationError
 
-from ..runtime.errors import ParseError, SignatureError, did_you_mean
-from .signature import Field, Signature
-from .signature_types import STR, FieldType, validator
+from ..runtime.errors import SignatureError, did_you_mean
+from .signature import Signature
+from .signature_constraints import checker
+from .signature_field import Field
+from .signature_types import STR, FieldType
 
-_FENCE: Final = "```"
-_LANGUAGE: Final = re.compile(r"[\w+-]*[ \t]*\n?")
-_NULLS: Final = ("null", "None")
-_AS_TEXT: Final = ("Decimal", "date", "datetime")
+NULLS: Final = ("null", "None")
+AS_TEXT: Final = ("Decimal", "date", "datetime")
+Checking: TypeAlias = Literal["none", "lenient", "strict"]
+"""How values are held to their type: not at all, by pydantic's lax rules, or by its strict ones."""
 SHOWN: Final = 100
 """Characters of a value that an error shows."""
 KEPT: Final = 2000
 """Characters of a model's answer that an error keeps in ``text``."""
 
 
-def check_inputs(signature: Signature, inputs: Mapping[str, Any]) -> dict[str, Any]:
+def check_inputs(signature: Signature, inputs: Mapping[str, Any], *, checking: Checking = "lenient") -> dict[str, Any]:
     """The inputs of one call, checked against the signature, in its order.
+
+    Args:
+        signature: whose inputs.
+        inputs: the values.
+        checking: ``none`` looks at the names only.
 
     Raises:
         SignatureError: a field is missing, unknown or of the wrong type (facts: field, expected, got).
     """
     _refuse_unless_mapping(inputs, "input")
     _refuse_unknown(signature.input_names, inputs, "input")
-    return {field.name: _checked(field, inputs, "input") for field in signature.inputs}
+    return {field.name: _checked(field, inputs, "input", checking) for field in signature.inputs}
 
 
 def check_demo(signature: Signature, demo: Mapping[str, Any], where: str = "demo") -> dict[str, Any]:
@@ -70,8 +76,8 @@ def _refuse_unknown(known: tuple[str, ...], given: Mapping[str, Any], where: str
             )
 
 
-def _checked(field: Field, given: Mapping[str, Any], where: str) -> Any:
-    expected = str(field.type)
+def _checked(field: Field, given: Mapping[str, Any], where: str, checking: Checking = "lenient") -> Any:
+    expected = field.label
     if field.name not in given:
         raise SignatureError(
             f"expected {expected}, got nothing, at {where} {field.name!r}",
@@ -80,12 +86,14 @@ def _checked(field: Field, given: Mapping[str, Any], where: str) -> Any:
             got=None,
         )
     value = given[field.name]
+    if checking == "none":
+        return value
     try:
-        return validator(field.type).validate_python(value, strict=True)
+        return checker(field.type, field.constraints).validate_python(value, strict=True)
     except ValidationError as error:
         got = _shown(value)
         raise SignatureError(
-            f"expected {expected}, got {got}, at {where} {field.name!r}{_why(error)}",
+            f"expected {expected}, got {got}, at {where} {field.name!r}{why(error)}",
             field=field.name,
             expected=expected,
             got=got,
@@ -104,7 +112,7 @@ def value_text(field: Field, value: Any) -> str:
     if kind == STR and isinstance(value, str):
         return value
     try:
-        plain = validator(field.type).dump_python(value, mode="json", warnings=False)
+        plain = checker(field.type).dump_python(value, mode="json", warnings=False)
         if isinstance(plain, str) and _reads_back(kind, plain):
             return plain
         return json.dumps(plain, ensure_ascii=False)
@@ -120,69 +128,14 @@ def value_text(field: Field, value: Any) -> str:
 
 def _reads_back(kind: FieldType, text: str) -> bool:
     # A bare word stands without quotes where it can only be read as this text.
-    if kind.name in _AS_TEXT:
+    if kind.name in AS_TEXT:
         return True
-    plain = text == text.strip() and "\n" not in text and text not in {"", *_NULLS}
-    return kind.name == "Literal" and all(isinstance(value, str) for value in kind.values) and plain
+    plain = text == text.strip() and "\n" not in text and text not in {"", *NULLS}
+    return bool(kind.values) and all(isinstance(value, str) for value in kind.values) and plain
 
 
-def parse_value(field: Field, text: str, where: str) -> Any:
-    """What a model wrote for a field, as a value of the field's type.
-
-    Args:
-        field: which field.
-        text: its section of the answer.
-        where: the place, for the error.
-
-    Raises:
-        ParseError: it is no such value (facts: field, expected, got).
-    """
-    text = text.strip()
-    kind = field.type.without_none
-    if field.type.nullable and text in _NULLS:
-        return None
-    if kind == STR:
-        return text
-    try:
-        return _read(kind, _unfenced(text))
-    except ValidationError as error:
-        problem = error
-    expected, got = str(field.type), shorten(repr(text))
-    raise ParseError(
-        f"expected {expected}, got {got}, at {where}{_why(problem)}", field=field.name, expected=expected, got=got
-    )
-
-
-def _unfenced(text: str) -> str:
-    # By hand: a regular expression for the whole takes for ever on an answer full of blanks.
-    if len(text) < 2 * len(_FENCE) or not (text.startswith(_FENCE) and text.endswith(_FENCE)):
-        return text
-    return _LANGUAGE.sub("", text[len(_FENCE) : -len(_FENCE)], count=1).strip()
-
-
-def _read(kind: FieldType, text: str) -> Any:
-    check = validator(kind)
-    if kind.name in _AS_TEXT:
-        try:
-            # Before JSON, whose numbers are floats: a decimal keeps its digits.
-            return check.validate_python(text)
-        except ValidationError:
-            return check.validate_json(text)  # in quotes, then
-    try:
-        return check.validate_json(text)
-    except ValidationError as error:
-        try:
-            # Not JSON, or JSON of another type: the words themselves (yes, positive).
-            return check.validate_python(text)
-        except ValidationError as other:
-            raise (other if _is_scalar(kind) else error) from None
-
-
-def _is_scalar(kind: FieldType) -> bool:
-    return not kind.args and kind.name not in {"list", "dict", "tuple"}
-
-
-def _why(error: Exception) -> str:
+def why(error: Exception) -> str:
+    """What pydantic says first, and where in the value; nothing of other errors."""
     if not isinstance(error, ValidationError):
         return ""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]

@@ -19,8 +19,7 @@ from typing import Any
 
 import dspex
 
-from .bench_transport import bare_aiohttp, bare_httpx, httpx_over_aiohttp, openai_sdk
-from .bench_transport import Client
+from .bench_transport import Client, bare_aiohttp, bare_httpx, httpx_over_aiohttp, openai_sdk
 from .harness import Benchmark
 from .lm_server import lm_server
 
@@ -114,9 +113,7 @@ def _benchmarks() -> tuple[Benchmark, ...]:
         found.append(Benchmark("module calls", module, "1/s"))
     else:
         found.append(Benchmark("module calls, DSPy Predict.acall", dspy_rate(python), "1/s"))
-        found.append(
-            Benchmark("module calls", module, "1/s", baseline="module calls, DSPy Predict.acall", floor=3.0)
-        )
+        found.append(Benchmark("module calls", module, "1/s", baseline="module calls, DSPy Predict.acall", floor=3.0))
     if "httpx-aiohttp" in peers:
         beside: dict[str, Any] = {"baseline": "chat requests, httpx-aiohttp", "floor": 0.5}
         found.append(Benchmark("module calls beside httpx-aiohttp", module, "1/s", **beside))

@@ -2,8 +2,8 @@
 
 It speaks OpenAI's chat completions, so far as benchmarks need it: a whole answer at once, in marked sections as
 DSPy and dspex's chat adapter write them; or, asked for a stream, as many chunks as the model's name says, as fast as
-the socket takes them: ``chunks-1000-5`` is 1,000 chunks of 5 characters. ``GET /sent`` tells how many bytes of
-streams the sockets have taken so far.
+the socket takes them: ``chunks-1000-5`` is 1,000 chunks of 5 characters. With ``slowly-`` for ``chunks-`` the first
+comes at once and the rest a little later. ``GET /sent`` tells how many bytes of streams the sockets have taken so far.
 
 ``python -m benchmarks.lm_server`` prints its port, and ends when its standard input does.
 """
@@ -24,8 +24,9 @@ from typing import Any, Final
 USAGE: Final = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
 _TEXT: Final = "[[ ## answer ## ]]\nHello\n\n[[ ## completed ## ]]"
 _BLOCK: Final = 64 * 1024
+_LATER: Final = 0.005
 _LENGTH: Final = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
-_MODEL: Final = re.compile(rb'"chunks-(\d+)-(\d+)"')
+_MODEL: Final = re.compile(rb'"(chunks|slowly)-(\d+)-(\d+)"')
 _STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nx-request-id: r\r\n\r\n"
 )
@@ -105,8 +106,13 @@ class _Server(asyncio.Protocol):
         elif (asked := _MODEL.search(request)) is None:
             self._transport.write(_WHOLE)
         else:
-            count, size = int(asked[1]), int(asked[2])
-            if count * (size + 150) <= 4 * _BLOCK:
+            count, size = int(asked[2]), int(asked[3])
+            if asked[1] == b"slowly":
+                first = event({"content": "x" * size})
+                self._transport.write(_STREAM_HEAD + b"%x\r\n%b\r\n" % (len(first), first))
+                rest = short_stream(count - 1, size).removeprefix(_STREAM_HEAD)
+                asyncio.get_running_loop().call_later(_LATER, self._transport.write, rest)
+            elif count * (size + 150) <= 4 * _BLOCK:
                 self._transport.write(short_stream(count, size))
             else:
                 self._streaming = asyncio.create_task(self._stream(events(count, size)))

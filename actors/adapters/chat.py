@@ -22,13 +22,16 @@ exactly one output: its type then decides whether that is an answer.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from ...runtime.errors import ParseError
 from ..lm import Message
-from ..signature import Field, Signature
+from ..signature import Signature
+from ..signature_answers import parse_value
+from ..signature_field import Field
 from ..signature_types import STR, FieldType
-from ..signature_values import KEPT, parse_value, shorten, value_text
+from ..signature_values import KEPT, shorten, value_text
 from .chat_marks import escape, read_sections, unescape
 from .chat_reader import ChatFieldReader
 
@@ -73,6 +76,7 @@ class ChatAdapter:
 # -- writing -------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=256)
 def _system(signature: Signature) -> str:
     everything = (*signature.inputs, *signature.outputs)
     layout = [_section(field.name, f"{{{field.name}}}{_note(field)}") for field in everything]
@@ -121,6 +125,7 @@ _RULES: Final = {
 }
 
 
+@lru_cache(maxsize=256)
 def _request(signature: Signature) -> str:
     steps = [
         f"`[[ ## {field.name} ## ]]`{f' ({rule})' if (rule := _rule(field.type)) else ''}"

@@ -33,10 +33,11 @@ def read_sections(signature: Signature, text: str) -> dict[str, tuple[str, str]]
         text = fenced[1]
     markers = list(MARKER.finditer(text))
     found: dict[str, tuple[str, str]] = {}
+    outputs = signature.output_names
     ends = [*(marker.start() for marker in markers[1:]), len(text)]
     for marker, end in zip(markers, ends, strict=False):
         name = marker[1]
-        if name not in signature.output_names:
+        if name not in outputs:
             continue
         body = text[marker.end() : end].strip()
         line = text.count("\n", 0, marker.start()) + 1

@@ -91,7 +91,7 @@ class Bench(Protocol):
         ...
 
     async def tell(self, step: int, *, candidates: int, score: float | None, state: ProgramState | None) -> None:
-        """A step is done: progress, event, checkpoint; ``state`` with its score on ``validation`` if it is the best yet.
+        """A step is done: progress, event, checkpoint; ``state`` and its score on ``validation`` if it is the best yet.
 
         Raises:
             RunStopped: the run was cancelled, is out of budget, or has not got better for too long (patience).

@@ -39,7 +39,7 @@ class DemandDispatcher:
     ) -> None:
         self._max_demand = max_demand
         self._shuffle = shuffle_demands_on_first_dispatch
-        self._rng = rng or random.Random()
+        self._rng = rng  # one of its own costs more than all else here
         self._claims: list[_Claim] = []  # highest demand first
         self._by_link: dict[Link, _Claim] = {}
         self._pending = 0  # asked upstream for consumers that are gone
@@ -91,7 +91,7 @@ class DemandDispatcher:
         claims = self._claims
         if self._shuffle:
             self._shuffle = False
-            self._rng.shuffle(claims)
+            (self._rng or random.Random()).shuffle(claims)
             claims.sort(key=_most_first)  # the shuffle decides among equals
         while events and claims:
             first = claims[0]

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from ...actors.budget_messages import BudgetReport, BudgetStatus, SetBudget
 from ...actors.cache_messages import CacheClear, CacheStatus, CacheStatusReport
 from ...actors.config_messages import DeclareProvider, GetSetting
+from ...actors.config_paths import tree_of
 from ...actors.lm_failures import failure_of
 from ...actors.protection_messages import Admit, ProtectionReport, ProtectionStatus, ResetProtection, Settle
 from ...actors.provider_messages import OnLimit
@@ -68,7 +69,7 @@ class AsyncProtection:
                 raise ConfigError(f"expected a setting of protection ({known}), got {key!r}{hint}", path=key, got=key)
         path = ("ai", "providers", provider)
         found: ProviderSettings = await self._life.call(names.CONFIG, GetSetting(path), timeout=CALL_TIMEOUT)
-        whole = {name: getattr(found, name) for name in found.model_fields_set} | settings
+        whole = tree_of(found) | settings
         await self._life.call(names.CONFIG, DeclareProvider(provider, whole), timeout=CALL_TIMEOUT)
 
     async def status(self, provider: str) -> ProtectionReport:

@@ -91,6 +91,7 @@ class _Answer(Generic[Chunk, Result]):
             return event
         self.close()
         if event.error is not None:
+            self._error = event.error
             raise event.error
         whole = event.response if isinstance(event, LMStreamEnd) else event.prediction
         self._result = cast("Result", whole)
@@ -139,10 +140,13 @@ class AsyncAnswerStream(_Answer[Chunk, Result]):
         if self._stream is None:
             await self.__aenter__()
         try:
-            piece = self._piece(await self._reading().__anext__())
+            event = await self._reading().__anext__()
         except Error as error:
+            if self._closed:  # by somebody else, meanwhile
+                raise StopAsyncIteration from None
             self._error = error
             raise
+        piece = self._piece(event)
         if piece is None:
             raise StopAsyncIteration
         return piece
@@ -169,10 +173,13 @@ class AnswerStream(_Answer[Chunk, Result]):
         if self._stream is None:
             self.__enter__()
         try:
-            piece = self._piece(next(self._reading()))
+            event = next(self._reading())
         except Error as error:
+            if self._closed:  # by somebody else, meanwhile
+                raise StopIteration from None
             self._error = error
             raise
+        piece = self._piece(event)
         if piece is None:
             raise StopIteration
         return piece

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -32,7 +32,7 @@ _NO_BUFFERS: Final = {
 }
 
 
-async def chat_completions(visit: Visit) -> Response | None:
+async def chat_completions(visit: Visit) -> None:
     """Answer a request. A client that hangs up ends the request to the provider."""
     desk = visit.desk
     with desk.place():
@@ -40,8 +40,10 @@ async def chat_completions(visit: Visit) -> Response | None:
         wanted = read_chat_request(body, lambda name: resolve(name, desk.ai))
         del body
         asking = _Asking(visit, wanted, replace(visit.context, user=wanted.user))
-        work = asking.stream() if wanted.stream else asking.whole()
-        return await while_connected(visit.request.receive, work)
+        work: Coroutine[Any, Any, Response | None] = asking.stream() if wanted.stream else asking.whole()
+        response = await while_connected(visit.request.receive, work)
+        if response is not None:
+            await _deliver(visit, response)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +109,14 @@ class _Asking:
                 yield writer.end(event.response)
                 return
         raise LMProtocolError("expected a stream with an end, got one without")
+
+
+async def _deliver(visit: Visit, response: Response) -> None:
+    """Send a whole answer, as the client takes it: it is in work until then."""
+    await visit.send({"type": "http.response.start", "status": response.status_code, "headers": response.raw_headers})
+    await _body(visit.send, bytes(response.body))
+    # Waits until most of it has gone.
+    await visit.send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 async def _body(send: Any, data: bytes) -> None:

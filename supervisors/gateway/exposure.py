@@ -16,8 +16,11 @@ def check_gateway(settings: GatewaySettings) -> None:
     """Refuse a gateway that everybody could use, or that cannot run here.
 
     Raises:
-        ConfigError: it would listen beyond this machine without a token; or what it needs is not installed.
+        ConfigError: it would listen beyond this machine without a token, or the token is not where it should be; or
+            what the gateway needs is not installed.
     """
+    if settings.token is not None:
+        settings.token.resolve()
     if settings.token is None and not is_loopback(settings.host):
         raise ConfigError(
             f"expected a token for a gateway that others than this machine can reach, got none, at gateway.token; "

@@ -67,8 +67,14 @@ class Listener:
         """
         self._stop_listening()
         ending = self._desk.close()
+        until = asyncio.get_running_loop().time() + seconds
         if ending:
             await asyncio.wait(ending, timeout=seconds)
+        connections = self._server.server_state.connections
+        for connection in list(connections):
+            connection.shutdown()  # behind what is still to be sent
+        while connections and asyncio.get_running_loop().time() < until:  # noqa: ASYNC110 - uvicorn tells nobody
+            await asyncio.sleep(0.005)
         self.close()
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from typing import Any
 
 import httpx
@@ -191,6 +192,11 @@ def test_a_body_that_is_too_large_is_refused() -> None:
         kind = {"content-type": "application/json"}
         url = f"{serving.url}/v1/chat/completions"
         assert client.post(url, content=big, headers=kind).status_code == 413
+        parsed = httpx.URL(url)
+        with socket.create_connection((parsed.host, parsed.port), timeout=5) as raw:  # said, and never sent
+            head = f"Authorization: Bearer {TOKEN}\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n"
+            raw.sendall(f"POST {parsed.path} HTTP/1.1\r\nHost: x\r\n{head}".encode())
+            assert raw.recv(1000).startswith(b"HTTP/1.1 413 ")
         assert client.post(url, content=iter([big[:90], big[90:]]), headers=kind).status_code == 413
 
 

@@ -45,6 +45,17 @@ def test_limits_change_while_the_provider_runs(app: dspex.App) -> None:
     assert entry.incarnation == 1
 
 
+def test_what_was_configured_stays_beside_changed_limits(app: dspex.App) -> None:
+    """Prices, money and windows of more than an hour are declared again as they were."""
+    more = {"prices": {"m": {"input": 1, "output": "0.1"}}, "budget": {"money": 5, "window": "1d"}}
+    app.configure_provider("priced", kind="openai", base_url="http://127.0.0.1:1/v1", **more)
+    before = app.setting("ai", "providers", "priced")
+    app.protection.configure("priced", failure_threshold=2)
+    after = app.setting("ai", "providers", "priced")
+    assert after.failure_threshold == 2
+    assert (after.prices, after.budget) == (before.prices, before.budget)
+
+
 @pytest.mark.parametrize(("key", "value"), [("rate_limt", {}), ("base_url", "http://x"), ("failure_threshold", -1)])
 def test_a_wrong_setting_of_protection_is_refused(app: dspex.App, key: str, value: object) -> None:
     """Misspelt, not a matter of protection, or out of range: a ConfigError that names it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,10 +15,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import dspex
 from dspex.actors.event_tree import TraceNode
+from dspex.actors.opentelemetry import OpenTelemetryReport, OpenTelemetryStatus
 from dspex.actors.otel_metrics import DURATION, FIRST_CHUNK_SECONDS, TOKENS
 from dspex.actors.protection_messages import ProtectionStatus
-from dspex.runtime.errors import LMError
-from kit.application import IN_MEMORY
+from dspex.runtime.errors import LMError, StartError
+from kit.application import IN_MEMORY, Watch
 from kit.llmock_server import LLMock, llmock_server
 from kit.otel import Backend, attributes, ids
 
@@ -143,6 +145,26 @@ def test_without_the_setting_there_is_nothing(server: LLMock, backend: Backend) 
         assert app.entry("observers/otel") is None
     assert backend.spans == ()
     assert backend.points(DURATION) == []
+
+
+def test_a_killed_actor_begins_again(server: LLMock, backend: Backend) -> None:
+    """It is restarted and listens again; what was open is ended."""
+    with application(server, opentelemetry=True) as app:
+        watch, before = Watch(app), Watch(app).incarnation("observers/otel")
+        app.kill("observers/otel")
+        watch.until(lambda: watch.running("observers/otel", before))
+        ask(app)
+        assert app.call("observers/otel", OpenTelemetryStatus()) == OpenTelemetryReport(open_spans=0, swept=0)
+    assert sorted(span.name for span in backend.spans) == ["chat m", "invoke_workflow qa"]
+
+
+def test_without_the_extra_the_start_fails_with_what_to_install(
+    server: LLMock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One error, about the setting."""
+    monkeypatch.setitem(sys.modules, "opentelemetry.trace", None)
+    with pytest.raises(StartError, match=r"pip install 'dspex\[otel\]'"), application(server, opentelemetry=True):
+        pass
 
 
 def test_spans_open_at_the_end_of_the_application_are_ended(server: LLMock, backend: Backend) -> None:

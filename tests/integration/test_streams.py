@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -31,6 +32,7 @@ from dspex.runtime.errors import (
     UsageError,
     WrongThread,
 )
+from dspex.supervisors.app.observer import Observer
 from kit.application import IN_MEMORY, application, provider_of
 from kit.http_server import HttpServer
 from kit.talker import ANSWER, DONE, TEXT, Endings, Talker, endings, section
@@ -244,6 +246,30 @@ def test_leaving_before_the_first_piece_is_read(app: dspex.App, server: HttpServ
     with stream:
         left = time.monotonic()
     assert leaves(server, left)
+
+
+def test_closing_while_another_thread_reads(app: dspex.App, server: HttpServer, talk: Talker) -> None:
+    """The reader's loop ends as at any close, without an error; the request ends too."""
+    talk.then = "hang"
+    stream = app.module("qa").stream(question=QUESTION)
+    first = threading.Event()
+    texts: list[str] = []
+
+    def read() -> None:
+        for chunk in stream:
+            texts.append(chunk.text)
+            first.set()
+
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read)
+        assert first.wait(5)
+        assert talk.said.wait(5)
+        stream.close()
+        reading.result(5)
+    assert "".join(texts) in TEXT
+    assert server.client_closed.wait(5)
+    with pytest.raises(UsageError, match="read to its end"):
+        _ = stream.result
 
 
 def test_a_forgotten_stream_ends_the_request(app: dspex.App, server: HttpServer, talk: Talker, ended: Endings) -> None:
@@ -534,3 +560,34 @@ def test_how_an_answer_came_is_told_of_calls_cached_calls_and_streams() -> None:
     assert streamed.text == call.text == again.text
     assert (streamed.cache_hit, streamed.cost, streamed.usage) == (False, call.cost, call.usage)
     assert streamed.time_to_first_chunk is not None
+
+
+def test_the_console_shows_streams_and_what_guards_them_without_secrets(server: HttpServer, talk: Talker) -> None:
+    """``ps``, ``show`` and ``explain`` of every actor while a stream is open: names, numbers, and no secret."""
+    talk.then = "hang"
+    key, password = "sk-key-0123456789", "password-0123456789"
+    local = provider_of(
+        server,
+        api_key=key,
+        headers={"X-Own": key},
+        limit_storage=f"redis://user:{password}@127.0.0.1:1/0",
+        rate_limit={"window": 60.0, "limit": 10},
+        budget={"requests": 5},
+    )
+    routes = {"any": {"targets": [{"provider": "local"}]}}
+    modules = {"qa": {"signature": "question -> answer", "provider": "any"}}
+    config = {**IN_MEMORY, "ai": {"providers": {"local": local}, "routes": routes}, "modules": modules}
+    with dspex.start(config=config) as app, app.module("qa").stream(question=QUESTION) as stream:
+        next(stream)
+        observer = Observer(app.engine, "test")
+        rows = observer.answer("stats", None)["rows"]
+        assert {row["actor"] for row in rows} >= {"LMStream", "PredictionStream", "Reader", "ProtectionActor"}
+        shown = {row["name"]: observer.answer("show", row["name"]) for row in rows}
+        told = json.dumps([shown, rows, [observer.answer("explain", name) for name in shown]], default=str)
+    assert all(each["state_error"] == "" for each in shown.values())
+    assert key not in told
+    assert password not in told
+    assert "1 in flight, breaker <closed" in shown["protection/local"]["state"]["_guards"]
+    assert "1 open" in shown["core/budgets"]["state"]["_ledger"]
+    assert "kept" in shown["observers/cache"]["state"]["_memory"]
+    assert "running" in shown["streams/module/qa"]["state"]["_by_address"]

@@ -105,14 +105,18 @@ def clean_python(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 IMPORT_ALL = """
-import importlib, importlib.metadata, pkgutil, sys
+import importlib, importlib.metadata, importlib.util, pkgutil, sys
 import dspex
 assert "site-packages" in dspex.__file__, dspex.__file__
 # A plugin of pytest is imported by pytest, which is no dependency of ours.
 plugins = [each.module for each in importlib.metadata.entry_points(group="pytest11")]
 for module in pkgutil.walk_packages(dspex.__path__, "dspex."):
-    if module.name not in plugins:
+    # The gateway's own modules are loaded when it is started, and need its extra.
+    extra = module.name.startswith("dspex.supervisors.gateway.")
+    if module.name not in plugins and (not extra or importlib.util.find_spec("starlette")):
         importlib.import_module(module.name)
+for module in ("actor", "exposure", "messages"):
+    importlib.import_module(f"dspex.supervisors.gateway.{module}")
 assert not {"runtime", "actors", "supervisors"} & {name.split(".")[0] for name in sys.modules}
 """
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from dspex.actors.signature import Field, Signature
 from dspex.actors.signature_parse import parse_type
-from dspex.actors.signature_types import FieldType, literal_text, union, validator
+from dspex.actors.signature_constraints import checker
+from dspex.actors.signature_types import FieldType, literal_text, union
 from dspex.runtime.errors import SignatureError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
@@ -65,7 +66,7 @@ def test_json_and_pickle_keep_the_signature(signature: Signature) -> None:
 def test_every_type_has_a_validator(kind: FieldType) -> None:
     """Whatever type can be written, pydantic can check; its canonical text is the type."""
     assert parse_type(str(kind)) == kind
-    validator(kind)
+    checker(kind)
 
 
 @given(signatures(), names, types, st.sampled_from(["inputs", "outputs"]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -184,15 +185,18 @@ def test_a_restart_loses_nothing() -> None:
     in_house(test)
 
 
-def test_money_is_journaled_exactly() -> None:
-    """Prices and budgets are decimals: written as text, read back without a binary fraction."""
+def test_money_and_long_times_are_journaled_exactly() -> None:
+    """Decimals are written as text, read back without a binary fraction; a timedelta above an hour keeps its unit."""
 
     async def test(house: House) -> None:
         events: list[Any] = []
         settings, vault = base(), SecretVault()
         await house.start(Store, events, name="core/events")
         address = await start(house, settings, vault=vault)
-        money = {"prices": {"m": {"input": 0.1, "output": "12.5"}}, "budget": {"money": Decimal("0.30")}}
+        money = {
+            "prices": {"m": {"input": 0.1, "output": "12.5"}},
+            "budget": {"money": Decimal("0.30"), "window": timedelta(days=1)},
+        }
         await house.call(CONFIG, DeclareProvider("priced", LOCAL | money))
         assert events[-1].value["budget"]["money"] == "0.30"
         house.engine.kill(address)
@@ -200,6 +204,7 @@ def test_money_is_journaled_exactly() -> None:
         priced = await get(house, ("ai", "providers", "priced"))
         assert priced.prices["m"].input == Decimal("0.1")
         assert priced.budget.money == Decimal("0.30")
+        assert priced.budget.window == 86400.0
 
     in_house(test)
 

@@ -164,6 +164,13 @@ def test_others_need_a_token(host: str) -> None:
     check_gateway(GatewaySettings.model_validate({"host": host, "token": "t"}))
 
 
+def test_a_token_that_is_nowhere_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable that holds no token is told at the start, not at the first request."""
+    monkeypatch.delenv("NO_SUCH_TOKEN", raising=False)
+    with pytest.raises(ConfigError, match="NO_SUCH_TOKEN"):
+        check_gateway(GatewaySettings.model_validate({"token": {"system": "NO_SUCH_TOKEN"}}))
+
+
 def test_what_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     """Without the extra the error says what to install."""
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None if name == "uvicorn" else object())

@@ -23,6 +23,8 @@ from dspex.actors.lm_failures import (
 from dspex.actors.transport import HttpResponse
 from dspex.runtime.errors import (
     LMAuthError,
+    LMBudgetExceeded,
+    LMCircuitOpen,
     LMConnectionError,
     LMContextLength,
     LMError,
@@ -32,6 +34,7 @@ from dspex.runtime.errors import (
     LMRateLimited,
     LMServerError,
     LMTimeout,
+    StreamInterrupted,
 )
 
 YES, NO = True, False
@@ -63,6 +66,10 @@ ROWS: list[tuple[str, type[LMError], bool, bool, str]] = [
     ("protocol", LMProtocolError, YES, YES, "none"),
     ("redirect", LMProtocolError, NO, NO, "misconfigured"),
     ("too_large", LMProtocolError, NO, NO, "none"),
+    ("interrupted", StreamInterrupted, NO, YES, "none"),
+    ("circuit_open", LMCircuitOpen, NO, NO, "none"),
+    ("limit", LMRateLimited, NO, NO, "none"),
+    ("budget", LMBudgetExceeded, NO, NO, "none"),
 ]
 
 

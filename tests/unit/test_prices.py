@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 import pytest
 
 from dspex.actors.lm import Usage
-from dspex.actors.prices import cost_of, estimate_cost
+from dspex.actors.prices import cost_of, estimate_cost, row_cost
 from dspex.actors.settings_providers import Price
 
 MILLION = 1_000_000
@@ -202,3 +203,24 @@ def test_the_list_is_loaded_when_needed_and_never_fetched() -> None:
     """Importing the module loads no list; loading and asking it opens no connection and leaves no thread."""
     done = subprocess.run([sys.executable, "-c", OFFLINE], capture_output=True, text=True, timeout=15, check=False)
     assert (done.stdout, done.returncode) == ("fine\n", 0), done.stderr
+
+
+def test_every_row_of_the_list_costs_what_the_list_itself_says() -> None:
+    """Our short way through the list's simple rows gives the same amount as the list's own arithmetic."""
+    from genai_prices import Usage as Counts
+    from genai_prices.data_snapshot import get_snapshot
+
+    compared = 0
+    now = datetime.now(tz=UTC)
+    for provider in get_snapshot().providers:
+        for model in provider.models:
+            for given, made, cached, written in ((1000, 100, None, None), (1000, 100, 300, 200), (300_000, 7, 0, 0)):
+                counts = Counts(
+                    input_tokens=given, output_tokens=made, cache_read_tokens=cached, cache_write_tokens=written
+                )
+                usage = Usage(given, made, given + made, cached, cache_write_tokens=written)
+                found = row_cost(usage, provider, model, now)
+                if found is not None:
+                    compared += 1
+                    assert found == model.calc_price(counts, provider, genai_request_timestamp=now).total_price
+    assert compared > 1000

@@ -131,3 +131,27 @@ def test_check_config_lists_everything(tmp_path: pathlib.Path) -> None:
     path.write_text('[ai.providers.openai]\napi_key = { system = "OPENAI_API_KEY" }\n')
     assert check_config(path, {"OPENAI_API_KEY": "x"}) == ()
     assert [each.severity for each in check_config(tmp_path / "none.toml", {})] == ["error"]
+
+
+def test_check_config_warns_of_routes_that_lead_nowhere(tmp_path: pathlib.Path) -> None:
+    """A target that is not configured, with what was meant, and routes in a circle; a route to a route is fine."""
+    path = tmp_path / "dspex.toml"
+    path.write_text(
+        """
+        [ai.providers.local]
+        kind = "openai"
+        [ai.routes.any]
+        targets = [{provider = "local"}, {provider = "loacl"}]
+        [ai.routes.best]
+        targets = [{provider = "any"}]
+        [ai.routes.a]
+        targets = [{provider = "b"}]
+        [ai.routes.b]
+        targets = [{provider = "a"}]
+        """
+    )
+    warned = {problem.path: problem for problem in check_config(path, {})}
+    assert set(warned) == {"ai.routes.any.targets", "ai.routes.a.targets", "ai.routes.b.targets"}
+    assert {problem.severity for problem in warned.values()} == {"warning"}
+    assert "got 'loacl', at ai.routes.any.targets; did you mean 'local'?" in str(warned["ai.routes.any.targets"])
+    assert "a -> b -> a" in str(warned["ai.routes.a.targets"])

@@ -14,7 +14,8 @@ import pytest
 from dspex.actors.signature import Field, Signature
 from dspex.actors.signature_parse import parse_type
 from dspex.actors.signature_types import FieldType, annotation
-from dspex.actors.signature_values import check_demo, check_inputs, parse_value, value_text
+from dspex.actors.signature_answers import parse_value
+from dspex.actors.signature_values import check_demo, check_inputs, value_text
 from dspex.runtime.errors import ParseError, SignatureError
 
 
