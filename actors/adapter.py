@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from .lm import Message
 from .signature import Signature
+from .signature_values import Checking
 
 
 class FieldReader(Protocol):
@@ -47,8 +48,20 @@ class Adapter(Protocol):
         """
         ...
 
-    def parse(self, signature: Signature, text: str) -> dict[str, Any]:
+    def response_format(self, signature: Signature) -> Mapping[str, Any] | None:
+        """What asks a provider to hold its model to the form of the answer (``LMRequest.response_format``), or None.
+
+        The messages say the same: an answer without it is read alike.
+        """
+        ...
+
+    def parse(self, signature: Signature, text: str, *, checking: Checking = "lenient") -> dict[str, Any]:
         """The outputs in a model's answer, in the signature's order, of the signature's types.
+
+        Args:
+            signature: what was asked.
+            text: the answer.
+            checking: how values are held to their types; ``none`` gives them as text or JSON, as they came.
 
         Raises:
             ParseError: the answer does not fit (facts: field, expected, got, text); nothing else, whatever

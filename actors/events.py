@@ -265,6 +265,7 @@ class ModuleExecution(Event, frozen=True):
     duration: Seconds
     success: bool
     error_code: str | None = None
+    repairs: Count = 0
 
 
 class OptimizationStarted(Event, frozen=True):

@@ -24,6 +24,8 @@ class Execution:
         span: its telemetry.
         context: its place in the trace.
         slots: whose slot it holds, once it has its turn.
+        deadline: when it is to be over, on the engine's clock; set once the inputs are checked.
+        repairs: answers that did not fit and were asked for again.
     """
 
     msg: Predict
@@ -33,6 +35,8 @@ class Execution:
     span: Span
     context: Context
     slots: asyncio.Semaphore | None = None
+    deadline: float = 0.0
+    repairs: int = 0
 
     @property
     def info(self) -> PredictionInfo:

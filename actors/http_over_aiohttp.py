@@ -12,6 +12,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -50,17 +51,13 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
             httpx.TransportError: as httpx's own transport; the messages hold no URL.
         """
         limits: dict[str, float | None] = request.extensions.get("timeout", {})
+        connect, write, body = limits.get("connect"), limits.get("write"), request.content
         try:
-            async with asyncio.timeout(None) as watch:
-                answer = await self._opened().request(
-                    request.method,
-                    str(request.url),
-                    headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
-                    data=_body(request.content, watch, limits.get("write")),
-                    allow_redirects=False,
-                    proxy=self._proxy,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=limits.get("connect")),
-                )
+            if len(body) <= UPLOAD_PIECE or write is None:
+                answer = await self._sent(request, body, connect)
+            else:
+                async with asyncio.timeout(None) as watch:
+                    answer = await self._sent(request, _pieces(body, watch, write), connect)
         except TimeoutError as error:
             if isinstance(error, aiohttp.ClientError):
                 raise httpx.ConnectTimeout("") from error
@@ -68,6 +65,19 @@ class AiohttpTransport(httpx.AsyncBaseTransport):
         except (aiohttp.ClientError, OSError) as error:
             raise _as_httpx(error) from error
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request)
+
+    async def _sent(
+        self, request: httpx.Request, body: bytes | AsyncIterator[bytes], connect: float | None
+    ) -> aiohttp.ClientResponse:
+        return await self._opened().request(
+            request.method,
+            str(request.url),
+            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
+            data=body,
+            allow_redirects=False,
+            proxy=self._proxy,
+            timeout=_limits(connect),
+        )
 
     async def aclose(self) -> None:
         """Close all connections. May be called again."""
@@ -147,10 +157,9 @@ class _Body(httpx.AsyncByteStream):
             )
 
 
-def _body(content: bytes, watch: asyncio.Timeout, write: float | None) -> bytes | AsyncIterator[bytes]:
-    if len(content) <= UPLOAD_PIECE or write is None:
-        return content
-    return _pieces(content, watch, write)
+@lru_cache(maxsize=16)
+def _limits(connect: float | None) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
 async def _pieces(content: bytes, watch: asyncio.Timeout, write: float) -> AsyncIterator[bytes]:

@@ -288,6 +288,8 @@ def plain_json(value: Any, where: str) -> Any:
     """
     if value is None or isinstance(value, str):
         return value
+    if value == {}:
+        return {}
     try:
         return json.loads(canonical_json(value))
     except (TypeError, ValueError, RecursionError) as error:

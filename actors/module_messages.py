@@ -72,7 +72,7 @@ class PredictOptions:
         given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
         return replace(defaults, **given) if given else defaults
 
-    def request(self, messages: tuple[Message, ...]) -> LMRequest:
+    def request(self, messages: tuple[Message, ...], response_format: Mapping[str, Any] | None = None) -> LMRequest:
         """The request that sends ``messages`` with these options."""
         return LMRequest(
             messages=messages,
@@ -82,6 +82,7 @@ class PredictOptions:
             max_tokens=self.max_tokens,
             stop=self.stop,
             seed=self.seed,
+            response_format=response_format,
         )
 
 

@@ -13,7 +13,7 @@ from .adapters import adapter_named
 from .module_messages import PredictOptions, check_timeout
 from .settings import ModuleSettings
 from .signature import Signature
-from .signature_values import check_demo
+from .signature_values import Checking, check_demo
 
 TIMEOUT: Final = 30.0
 CONCURRENCY: Final = 16
@@ -30,6 +30,8 @@ class ModulePlan:
         demos: worked examples, checked against the signature.
         adapter: how prompts are written and answers read.
         options: the module's own options; the timeout is set.
+        checking: how values are held to their types.
+        retry_failed_predictions: whether an answer that does not fit is repaired, once.
         max_concurrency: predictions in work at once.
         max_queue: predictions that may wait.
     """
@@ -39,6 +41,8 @@ class ModulePlan:
     demos: tuple[Mapping[str, Any], ...]
     adapter: Adapter
     options: PredictOptions
+    checking: Checking
+    retry_failed_predictions: bool
     max_concurrency: int
     max_queue: int
 
@@ -88,6 +92,9 @@ def make_plan(
     temperature: float | None = None,
     max_tokens: int | None = None,
     timeout: float = TIMEOUT,
+    validation_enabled: bool = True,
+    strict_field_checking: bool = False,
+    retry_failed_predictions: bool = True,
     max_concurrency: int = CONCURRENCY,
     max_queue: int = QUEUE,
 ) -> dict[str, Any]:
@@ -103,6 +110,10 @@ def make_plan(
         temperature: sampling; sent only if set.
         max_tokens: bound on the answer's tokens; sent only if set.
         timeout: seconds a prediction may take, waiting for its turn included; at most 3600.
+        validation_enabled: whether values are checked against the signature; if not, outputs are given as text or
+            JSON, as they came.
+        strict_field_checking: whether an output of a convertible type (``"42"`` for a number) is refused.
+        retry_failed_predictions: whether an answer that does not fit the signature is asked for once more.
         max_concurrency: predictions in work at once.
         max_queue: predictions that may wait; more are refused.
 
@@ -120,6 +131,10 @@ def make_plan(
         "options": PredictOptions(
             model=model, temperature=temperature, max_tokens=max_tokens, timeout=check_timeout(timeout)
         ),
+        "checking": _checking(
+            _flag("validation_enabled", validation_enabled), _flag("strict_field_checking", strict_field_checking)
+        ),
+        "retry_failed_predictions": _flag("retry_failed_predictions", retry_failed_predictions),
         "max_concurrency": _whole("max_concurrency", max_concurrency, 1),
         "max_queue": _whole("max_queue", max_queue, 0),
     }
@@ -139,6 +154,19 @@ def _provider_id(provider: object) -> str:
     raise ConfigError(
         f"expected {expected}, got {provider!r}, at provider", path="provider", expected=expected, got=provider
     )
+
+
+def _checking(enabled: bool, strict: bool) -> Checking:
+    if not enabled:
+        return "none"
+    return "strict" if strict else "lenient"
+
+
+def _flag(path: str, value: object) -> bool:
+    if isinstance(value, bool):
+        return value
+    expected = "True or False"
+    raise ConfigError(f"expected {expected}, got {value!r}, at {path}", path=path, expected=expected, got=repr(value))
 
 
 def _whole(path: str, value: object, least: int) -> int:

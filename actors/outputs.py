@@ -28,14 +28,14 @@ def read_outputs(plan: ModulePlan, response: LMResponse) -> dict[str, Any]:
             finish_reason=response.finish_reason,
         )
     try:
-        return plan.adapter.parse(plan.signature, response.text)
+        return plan.adapter.parse(plan.signature, response.text, checking=plan.checking)
     except ParseError as error:
         hint = "; the answer was cut off, max_tokens is too small" if response.finish_reason == "length" else ""
         facts = {**error.facts, "finish_reason": response.finish_reason}
         raise ParseError(f"{error.message}{hint}", **facts) from None
 
 
-def how(info: PredictionInfo, response: LMResponse, duration: float) -> PredictionInfo:
+def how(info: PredictionInfo, response: LMResponse, duration: float, repairs: int = 0) -> PredictionInfo:
     """``info`` with what an answer adds: who answered, how much of it, and for how much."""
     return replace(
         info,
@@ -48,5 +48,6 @@ def how(info: PredictionInfo, response: LMResponse, duration: float) -> Predicti
         cache_hit=response.cache_hit,
         time_to_first_chunk=response.time_to_first_chunk,
         duration=duration,
+        repairs=repairs,
         text=response.text,
     )

@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 from thespian.actors import ActorAddress
 
@@ -23,6 +23,7 @@ from ..runtime.errors import (
     CallTimeout,
     ConfigError,
     Error,
+    LMContextLength,
     LMInvalidRequest,
     Overloaded,
     SignatureError,
@@ -35,7 +36,7 @@ from .config_messages import START_PATIENCE, ConfigChanged, GetModuleSettings, S
 from .event_outbox import EventOutbox
 from .events import ModuleExecution, stamp
 from .execution import Execution
-from .lm import LMResponse
+from .lm import LMResponse, Message
 from .module_messages import (
     Health,
     Keep,
@@ -48,16 +49,15 @@ from .module_messages import (
     UpdateModule,
 )
 from .module_plan import ModulePlan
-from .outputs import how, read_outputs
+from .outputs import how
 from .predict_stream import PredictionClosed, PredictionStream
 from .prediction import Prediction
 from .provider_messages import Ask, Complete, Leave, OpenStream, StreamOpened
 from .registry import announce
+from .repair import read_or_repair
 from .settings_types import is_table
 from .signature import Signature
 from .signature_values import check_inputs
-
-A = TypeVar("A", bound=Ask)
 
 KIND: Final = "predict"
 CONFIG: Final = "core/config"
@@ -111,11 +111,13 @@ class PredictModule(GenServer):
         if settings:
             plan = ModulePlan.of(settings)
         else:
-            for path in (("modules", self._id), ("dspex", "modules")):
+            for path in (("modules", self._id), ("dspex", "modules"), ("dspex", "signatures")):
                 await self.call(CONFIG, SubscribeSettings(self.myAddress, path), timeout=START_PATIENCE)
             own = await self.call(CONFIG, GetModuleSettings(self._id), timeout=START_PATIENCE)
             plan = ModulePlan.configured(own)
         self._refusal: Error | None = None
+        # Whom a request for structured output was refused, and who answered without: (provider, model).
+        self._prompt_only: set[tuple[str, str | None]] = set()
         self._streams: dict[ActorAddress | None, tuple[int, Execution]] = {}
         self._plan = plan
         self._slots = asyncio.Semaphore(plan.max_concurrency)
@@ -139,6 +141,7 @@ class PredictModule(GenServer):
         if plan.max_concurrency != self._plan.max_concurrency:
             self._slots = asyncio.Semaphore(plan.max_concurrency)
         self._plan, self._refusal = plan, None
+        self._prompt_only.clear()
         self._announce()
 
     # -- what it is asked ------------------------------------------------------------------------
@@ -253,22 +256,31 @@ class PredictModule(GenServer):
             tally.running -= 1
             execution.slots.release()
         code = None if error is None else _code(error)
-        execution.span.add(metadata={"success": error is None, **({} if code is None else {"code": code})})
+        metadata = {"success": error is None, **({} if code is None else {"code": code})}
+        execution.span.add({"repairs": execution.repairs}, metadata)
         execution.span.__exit__(type(error), error, None)
         self._record(execution, code)
 
     async def _predict(self, execution: Execution) -> Prediction:
-        ask, left = await self._ready(execution, Complete)
-        response: LMResponse = await self.call(f"provider/{execution.plan.provider}", ask, timeout=left)
-        return Prediction(
-            read_outputs(execution.plan, response),
-            how(execution.info, response, self.clock.monotonic() - execution.began),
-        )
+        messages = await self._ready(execution)
+
+        async def again(messages: tuple[Message, ...]) -> LMResponse:
+            self._in_time(execution)
+            execution.repairs += 1
+            return await self._complete(execution, messages)
+
+        response = await self._complete(execution, messages)
+        outputs, response = await read_or_repair(execution.plan, messages, response, again)
+        duration = self.clock.monotonic() - execution.began
+        return Prediction(outputs, how(execution.info, response, duration, execution.repairs))
+
+    async def _complete(self, execution: Execution, messages: tuple[Message, ...]) -> LMResponse:
+        answer: LMResponse = await self._send(execution, Complete, messages)
+        return answer
 
     async def _open(self, execution: Execution, max_demand: int) -> PredictionOpened:
-        ask, left = await self._ready(execution, OpenStream)
         plan = execution.plan
-        opened: StreamOpened = await self.call(f"provider/{plan.provider}", ask, timeout=left)
+        opened: StreamOpened = await self._send(execution, OpenStream, await self._ready(execution))
         known = replace(execution.info, provider=opened.provider)
         arguments = (opened.address, plan, known, self.myAddress, execution.began, max_demand)
         spec = ChildSpec(f"prediction-{self.ids.span_id()}", PredictionStream, arguments, restart="temporary")
@@ -280,16 +292,45 @@ class PredictModule(GenServer):
         self._streams[started.address] = (self.monitor(started.address), execution)
         return PredictionOpened(started.address)
 
-    async def _ready(self, execution: Execution, kind: type[A]) -> tuple[A, float]:
-        """Check the inputs, write the prompt and wait for a turn; what to ask, and the seconds left for it."""
+    async def _ready(self, execution: Execution) -> tuple[Message, ...]:
+        """Check the inputs, write the prompt and wait for a turn; the messages to send."""
         plan, options = execution.plan, execution.options
         assert options.timeout is not None
-        deadline = self.system.now() + options.timeout
-        inputs = check_inputs(plan.signature, execution.msg.inputs)
-        messages = plan.adapter.format(plan.signature, inputs, plan.demos)
-        ask = kind(options.request(tuple(messages)), accounts=(f"module/{self._id}",))
-        await self._turn(execution, deadline, options.timeout)
-        return ask, max(deadline - self.system.now(), 0.0)
+        execution.deadline = self.system.now() + options.timeout
+        inputs = check_inputs(plan.signature, execution.msg.inputs, checking=plan.checking)
+        messages = tuple(plan.adapter.format(plan.signature, inputs, plan.demos))
+        options.request(messages)  # refused here rather than after the wait
+        await self._turn(execution, execution.deadline, options.timeout)
+        return messages
+
+    async def _send(self, execution: Execution, kind: type[Ask], messages: tuple[Message, ...]) -> Any:
+        """Ask the provider, for structured output first; who refuses it is asked without, from then on at once."""
+        plan, options = execution.plan, execution.options
+        whom = (plan.provider, options.model)
+        wanted = None if whom in self._prompt_only else plan.adapter.response_format(plan.signature)
+        try:
+            return await self._ask(execution, kind(options.request(messages, wanted), accounts=self._accounts))
+        except LMContextLength:
+            raise
+        except LMInvalidRequest:
+            if wanted is None:
+                raise
+        answer = await self._ask(execution, kind(options.request(messages), accounts=self._accounts))
+        self._prompt_only.add(whom)
+        return answer
+
+    @property
+    def _accounts(self) -> tuple[str, ...]:
+        return (f"module/{self._id}",)
+
+    async def _ask(self, execution: Execution, ask: Ask) -> Any:
+        left = max(execution.deadline - self.system.now(), 0.0)
+        return await self.call(f"provider/{execution.plan.provider}", ask, timeout=left)
+
+    def _in_time(self, execution: Execution) -> None:
+        if self.system.now() >= execution.deadline:
+            label, timeout = self.name or KIND, execution.options.timeout
+            raise CallTimeout(f"no time is left at {label}", target=label, timeout=timeout, state="repairing")
 
     async def _turn(self, execution: Execution, deadline: float, timeout: float) -> None:
         """Wait for a slot until the deadline."""
@@ -347,6 +388,7 @@ class PredictModule(GenServer):
             duration=max(self.clock.monotonic() - execution.began, 0.0),
             success=code is None,
             error_code=code,
+            repairs=execution.repairs,
             **_place(execution.context),
         )
         self._outbox.emit(event)

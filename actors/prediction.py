@@ -28,6 +28,7 @@ class PredictionInfo:
         time_to_first_chunk: seconds until a stream's first chunk, or None.
         duration: seconds from the call's arrival at the module to the answer.
         text: the model's answer as it came.
+        repairs: answers that did not fit and were asked for again; usage, cost and attempts are those of all.
     """
 
     usage: Usage = UNKNOWN_USAGE
@@ -42,6 +43,7 @@ class PredictionInfo:
     time_to_first_chunk: float | None = None
     duration: float | None = None
     text: str = ""
+    repairs: int = 0
 
 
 _NOTHING_KNOWN = PredictionInfo()

@@ -103,8 +103,9 @@ class Safeguards:
         self._configure(settings)
 
     def __repr__(self) -> str:
-        parts = {"breaker": self.breaker, **self.gates, "pause": self.pause, "slowdown": self.slowdown}
-        return f"<{self.in_flight} in flight, {', '.join(f'{name} {part!r}' for name, part in parts.items())}>"
+        waits = (("pause", self.pause), ("slowdown", self.slowdown))
+        parts = (("breaker", self.breaker), *self.gates.items(), *waits)
+        return f"<{self.in_flight} in flight, {', '.join(f'{name} {part!r}' for name, part in parts)}>"
 
     def configure(self, settings: ProviderSettings) -> list[Change]:
         """Other settings from now on; counts and states stay, but what they may have mended is tried again."""

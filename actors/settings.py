@@ -110,19 +110,17 @@ def _with_kind(name: str, table: object) -> object:
 class SignatureSettings(SettingsModel):
     """How inputs and outputs are held to their signature."""
 
-    validation_enabled: Flag = key(True, "Whether values are checked against the signature.", effect="later: programs")
-    strict_field_checking: Flag = key(
-        False, "Whether a value of a convertible type is refused.", effect="later: programs"
-    )
+    validation_enabled: Flag = key(True, "Whether values are checked against the signature.")
+    strict_field_checking: Flag = key(False, "Whether an output of a convertible type is refused.")
 
 
 class ModuleDefaults(SettingsModel):
     """What a module has where its own table is silent."""
 
-    default_adapter: Literal["chat", "json"] = key("chat", "Adapter of a module. Now: chat.")
+    default_adapter: Literal["chat", "json"] = key("chat", "Adapter of a module.")
     timeout: PositiveSeconds = key(30.0, "Deadline of one prediction.")
     retry_failed_predictions: Flag = key(
-        True, "Whether an answer that does not fit the signature is asked for once more.", effect="later: programs"
+        True, "Whether an answer that does not fit the signature is asked for once more."
     )
 
 
@@ -168,6 +166,15 @@ class ModuleSettings(SettingsModel):
     temperature: Number | None = key(None, "Sampling temperature; sent only if set.", ge=0)
     max_tokens: Whole | None = key(None, "Limit on output tokens; sent only if set.", ge=1)
     timeout: PositiveSeconds | None = key(None, "Deadline of one prediction; by default `dspex.modules.timeout`.")
+    validation_enabled: Flag | None = key(
+        None, "Whether values are checked; by default `dspex.signatures.validation_enabled`."
+    )
+    strict_field_checking: Flag | None = key(
+        None, "Whether convertible outputs are refused; by default `dspex.signatures.strict_field_checking`."
+    )
+    retry_failed_predictions: Flag | None = key(
+        None, "Whether answers that do not fit are repaired; by default `dspex.modules.retry_failed_predictions`."
+    )
     max_concurrency: Whole = key(16, "Predictions in work at once; more wait.", ge=1)
     budget: Budget | None = key(None, "What its predictions may spend; none is no limit.")
 
@@ -238,15 +245,19 @@ class Settings(SettingsModel):
     gateway: GatewaySettings = key(GatewaySettings(), "The HTTP gateway.")
 
     def module(self, module_id: str) -> ModuleSettings:
-        """Return one module's settings with the defaults of ``dspex.modules`` filled in.
+        """Return one module's settings with the defaults of ``dspex.modules`` and ``dspex.signatures`` filled in.
 
         Raises:
             KeyError: no such module is configured.
         """
-        module, defaults = self.modules[module_id], self.dspex.modules
+        module = self.modules[module_id]
+        defaults: dict[str, object] = {
+            "adapter": self.dspex.modules.default_adapter,
+            "timeout": self.dspex.modules.timeout,
+            "retry_failed_predictions": self.dspex.modules.retry_failed_predictions,
+            "validation_enabled": self.dspex.signatures.validation_enabled,
+            "strict_field_checking": self.dspex.signatures.strict_field_checking,
+        }
         return module.model_copy(
-            update={
-                "adapter": module.adapter or defaults.default_adapter,
-                "timeout": defaults.timeout if module.timeout is None else module.timeout,
-            }
+            update={name: value for name, value in defaults.items() if getattr(module, name) is None}
         )

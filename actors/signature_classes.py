@@ -47,7 +47,7 @@ def load_class(name: str) -> FieldType:
     """
     module, colon, path = name.partition(":")
     if not colon or not all(part.isidentifier() for part in (*module.split("."), *path.split("."))):
-        expected = "module:Class"
+        expected = "module:Class, of a class that can be imported"
         raise SignatureError(f"expected {expected}, got {name!r}", expected=expected, got=name)
     try:
         found = _find(name)

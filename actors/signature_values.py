@@ -117,13 +117,18 @@ def value_text(field: Field, value: Any) -> str:
             return plain
         return json.dumps(plain, ensure_ascii=False)
     except (ValueError, TypeError, RecursionError) as error:
-        got = type(value).__name__
-        raise SignatureError(
-            f"expected a value that JSON can carry, got {got}, at field {field.name!r}: {error}",
-            field=field.name,
-            expected="a JSON value",
-            got=got,
-        ) from error
+        raise unwritable(field, value, error) from error
+
+
+def unwritable(field: Field, value: object, error: Exception) -> SignatureError:
+    """The error for a value that cannot be written."""
+    got = type(value).__name__
+    return SignatureError(
+        f"expected a value that JSON can carry, got {got}, at field {field.name!r}: {error}",
+        field=field.name,
+        expected="a JSON value",
+        got=got,
+    )
 
 
 def _reads_back(kind: FieldType, text: str) -> bool:

@@ -184,6 +184,9 @@ MODULE_EXECUTIONS: Final = _counter(
     "dspex_module_executions_total", "Executions of modules that ended, by how they ended."
 )
 MODULE_ERRORS: Final = _counter("dspex_module_errors_total", "Executions of modules that failed, by the error's code.")
+MODULE_REPAIRS: Final = _counter(
+    "dspex_module_repairs_total", "Answers that did not fit their signature and were asked for again."
+)
 MODULE_SECONDS: Final = _timing("dspex_module_seconds", "How long executions of modules took.", LM_BUCKETS)
 SUPERVISOR_REPORTS: Final = _counter("dspex_supervisor_reports_total", "Supervisor reports, by kind.")
 SUPERVISOR_RESTARTS: Final = _counter(
@@ -227,6 +230,7 @@ def _module(word: str, status: Source) -> Iterable[Rule]:
     event = ("dspex", "module", word)
     yield Rule(event, MODULE_EXECUTIONS, None, (*_BY_MODULE, ("status", status)))
     yield Rule(event, MODULE_SECONDS, "duration", _BY_MODULE)
+    yield Rule(event, MODULE_REPAIRS, "repairs", _BY_MODULE)
 
 
 def _protection() -> Iterable[Rule]:

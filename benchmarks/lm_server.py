@@ -3,7 +3,8 @@
 It speaks OpenAI's chat completions, so far as benchmarks need it: a whole answer at once, in marked sections as
 DSPy and dspex's chat adapter write them; or, asked for a stream, as many chunks as the model's name says, as fast as
 the socket takes them: ``chunks-1000-5`` is 1,000 chunks of 5 characters. With ``slowly-`` for ``chunks-`` the first
-comes at once and the rest a little later. ``GET /sent`` tells how many bytes of streams the sockets have taken so far.
+comes at once and the rest a little later, with ``held-`` after ``GET /release``. ``GET /sent`` tells how many bytes of
+streams the sockets have taken so far.
 
 ``python -m benchmarks.lm_server`` prints its port, and ends when its standard input does.
 """
@@ -19,14 +20,14 @@ import sys
 import urllib.request
 from collections.abc import Generator, Iterator
 from functools import lru_cache
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 USAGE: Final = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
 _TEXT: Final = "[[ ## answer ## ]]\nHello\n\n[[ ## completed ## ]]"
 _BLOCK: Final = 64 * 1024
 _LATER: Final = 0.005
 _LENGTH: Final = re.compile(rb"content-length:\s*(\d+)", re.IGNORECASE)
-_MODEL: Final = re.compile(rb'"(chunks|slowly)-(\d+)-(\d+)"')
+_MODEL: Final = re.compile(rb'"(chunks|slowly|held)-(\d+)-(\d+)"')
 _STREAM_HEAD: Final = (
     b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\nx-request-id: r\r\n\r\n"
 )
@@ -79,6 +80,7 @@ class _Server(asyncio.Protocol):
     """One connection. It reads no more of a request than what it needs."""
 
     sent = 0  # of all connections: what sockets have taken
+    held: ClassVar[list[tuple[asyncio.Transport, bytes]]] = []
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -103,15 +105,23 @@ class _Server(asyncio.Protocol):
     def _answer(self, request: bytes) -> None:
         if request.startswith(b"GET /sent"):
             self._transport.write(answer({"sent": _Server.sent}))
+        elif request.startswith(b"GET /release"):
+            for transport, rest in _Server.held:
+                transport.write(rest)
+            self._transport.write(answer({"released": len(_Server.held)}))
+            _Server.held.clear()
         elif (asked := _MODEL.search(request)) is None:
             self._transport.write(_WHOLE)
         else:
             count, size = int(asked[2]), int(asked[3])
-            if asked[1] == b"slowly":
+            if asked[1] != b"chunks":
                 first = event({"content": "x" * size})
                 self._transport.write(_STREAM_HEAD + b"%x\r\n%b\r\n" % (len(first), first))
                 rest = short_stream(count - 1, size).removeprefix(_STREAM_HEAD)
-                asyncio.get_running_loop().call_later(_LATER, self._transport.write, rest)
+                if asked[1] == b"held":
+                    _Server.held.append((self._transport, rest))
+                else:
+                    asyncio.get_running_loop().call_later(_LATER, self._transport.write, rest)
             elif count * (size + 150) <= 4 * _BLOCK:
                 self._transport.write(short_stream(count, size))
             else:
@@ -154,8 +164,18 @@ def lm_server() -> Generator[str, None, None]:
 
 def bytes_sent(url: str) -> int:
     """How many bytes of streams the sockets of the server at ``url`` have taken so far."""
-    with urllib.request.urlopen(url.removesuffix("/v1") + "/sent", timeout=10) as found:
-        return int(json.load(found)["sent"])
+    return _told(url, "sent")
+
+
+def release(url: str) -> int:
+    """Have the server at ``url`` send the rest of all streams that it holds; how many they are."""
+    return _told(url, "released")
+
+
+def _told(url: str, what: str) -> int:
+    path = {"sent": "/sent", "released": "/release"}[what]
+    with urllib.request.urlopen(url.removesuffix("/v1") + path, timeout=10) as found:
+        return int(json.load(found)[what])
 
 
 if __name__ == "__main__":

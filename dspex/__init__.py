@@ -9,7 +9,8 @@
         qa = app.start_module("qa", "question -> answer", provider="local")
         print(qa(question="Who wrote Hamlet?").answer)
 
-What is exported here is loaded when it is first used.
+``dspex.errors`` has every error that is raised, all of them below ``dspex.Error``. What is exported here is loaded when
+it is first used.
 """
 
 from __future__ import annotations
@@ -18,9 +19,12 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .actors.lm import Message
     from .actors.prediction import Prediction
     from .actors.registry import announce
+    from .actors.settings_providers import Budget, RateLimit
     from .actors.signature import Signature
+    from .runtime import errors
     from .runtime.child_spec import ChildSpec
     from .runtime.context import Context
     from .runtime.errors import Error
@@ -41,6 +45,7 @@ if TYPE_CHECKING:
     from .runtime.registry import Registry
     from .runtime.restart_context import RestartContext
     from .runtime.scope import current_context
+    from .runtime.stages import Consumer, Producer, ProducerConsumer, stream
     from .runtime.system_base import LocalSystemBase
     from .supervisors.app.awaitable import AsyncApp
     from .supervisors.app.blocking import App
@@ -53,8 +58,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME: Final = {
+    ".actors.lm": ("Message",),
     ".actors.prediction": ("Prediction",),
     ".actors.registry": ("announce",),
+    ".actors.settings_providers": ("Budget", "RateLimit"),
     ".actors.signature": ("Signature",),
     ".runtime.child_spec": ("ChildSpec",),
     ".runtime.context": ("Context",),
@@ -76,6 +83,7 @@ _HOME: Final = {
     ".runtime.registry": ("Registry",),
     ".runtime.restart_context": ("RestartContext",),
     ".runtime.scope": ("current_context",),
+    ".runtime.stages": ("Consumer", "Producer", "ProducerConsumer", "stream"),
     ".runtime.system_base": ("LocalSystemBase",),
     ".supervisors.app.awaitable": ("AsyncApp",),
     ".supervisors.app.blocking": ("App",),
@@ -90,7 +98,9 @@ _MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in
 __all__ = (
     "App",
     "AsyncApp",
+    "Budget",
     "ChildSpec",
+    "Consumer",
     "Context",
     "Continue",
     "Down",
@@ -103,9 +113,13 @@ __all__ = (
     "Ignore",
     "Info",
     "LocalSystemBase",
+    "Message",
     "NoReply",
     "PartitionSupervisor",
     "Prediction",
+    "Producer",
+    "ProducerConsumer",
+    "RateLimit",
     "Registry",
     "Reply",
     "RestartContext",
@@ -121,16 +135,21 @@ __all__ = (
     "call",
     "cast",
     "current_context",
+    "errors",
     "info",
     "start",
+    "stream",
 )
 
 
 def __getattr__(name: str) -> Any:
     module = _MODULE_OF.get(name)
-    if module is None:
+    if name == "errors":
+        value: Any = importlib.import_module(".runtime.errors", __name__)
+    elif module is None:
         raise AttributeError(f"module 'dspex' has no attribute {name!r}")
-    value = getattr(importlib.import_module(module, __name__), name)
+    else:
+        value = getattr(importlib.import_module(module, __name__), name)
     globals()[name] = value
     return value
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import time
 import weakref
-from typing import TYPE_CHECKING, Any, Final
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 from thespian.actors import ActorAddress
 
@@ -16,13 +17,29 @@ if TYPE_CHECKING:
 _PROCESS: Final = f"{os.getpid():x}{time.time_ns():x}"
 """Tells the engines of this process from those of others, which are numbered alike."""
 _engines: weakref.WeakValueDictionary[str, Engine] = weakref.WeakValueDictionary()
+Origin: TypeAlias = tuple[str, str, int]
+"""What an address pickles as: engine, process, number."""
+
+
+class Route(Protocol):
+    """A way to actors of another process."""
+
+    def address(self, origin: Origin) -> LocalAddress:
+        """The address, here, that leads to one of them."""
+        ...
+
+
+ARRIVING: ContextVar[Route | None] = ContextVar("dspex_arriving", default=None)
+"""The way by which the address that is being unpickled came: it leads back there."""
+_routes: weakref.WeakValueDictionary[str, Route] = weakref.WeakValueDictionary()
 
 
 class LocalAddress(ActorAddress):
     """The address of one incarnation of an actor, Thespian's ``ActorAddress`` made hashable.
 
-    It pickles as plain values; unpickled in the process where its engine runs it is the same
-    object again, elsewhere it is an address to which nothing can be delivered.
+    It pickles as plain values; unpickled in the process where its engine runs it is the same object
+    again. In a process with a link to that one it leads there (see :mod:`.placement`), elsewhere it is an
+    address to which nothing can be delivered.
     """
 
     __slots__ = ("cell", "engine_id", "number")
@@ -51,8 +68,7 @@ class LocalAddress(ActorAddress):
         return f"<{self.engine_id}.{self.number}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        engine_id, _, process = self.engine_id.partition("@")
-        return find_address, (engine_id, process or _PROCESS, self.number)
+        return find_address, origin_of(self)
 
     def __copy__(self) -> LocalAddress:
         return self
@@ -71,9 +87,29 @@ def known_engines() -> list[Engine]:
     return list(_engines.values())
 
 
+def origin_of(address: LocalAddress) -> Origin:
+    """What an address pickles as."""
+    engine_id, _, process = address.engine_id.partition("@")
+    return engine_id, process or _PROCESS, address.number
+
+
+def learn_route(process: str, route: Route) -> None:
+    """Let addresses of another process lead there, wherever they come from, while the way exists."""
+    _routes.setdefault(process, route)
+
+
+def forget_route(route: Route) -> None:
+    """This way leads nowhere any more."""
+    for process in [process for process, known in list(_routes.items()) if known is route]:
+        del _routes[process]
+
+
 def find_address(engine_id: str, process: str, number: int) -> LocalAddress:
     """The address with these parts; the very object of a live actor, if it runs in this process."""
     if process != _PROCESS:
+        route = _routes.get(process) or ARRIVING.get()
+        if route is not None:
+            return route.address((engine_id, process, number))
         return LocalAddress(f"{engine_id}@{process}", number)
     engine = _engines.get(engine_id)
     cell = engine.cells.get(number) if engine is not None else None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Generator
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .context import Context
 from .errors import CallCancelled, CallTimeout, Error, RemoteError
@@ -22,6 +22,14 @@ if TYPE_CHECKING:
     from .engine import Engine
 
 MAX_DEPTH: Final = 64
+
+
+class Cancels(Protocol):
+    """What ends when a call's caller gives up: a task, or the same call in another process."""
+
+    def cancel(self) -> object:
+        """End it."""
+        ...
 
 
 class Call:
@@ -94,7 +102,7 @@ class Call:
         self.value: Any = None
         self.error: Exception | None = None
         self._timer: Timer | None = None
-        self._tasks: list[asyncio.Task[Any]] | None = None
+        self._tasks: list[Cancels] | None = None
 
     # -- ends ------------------------------------------------------------------------------------
 
@@ -169,7 +177,7 @@ class Call:
         if not self.settled and self._timer is None and self.deadline is not None:
             self._timer = self.engine.timers.at(self.deadline, self.expire)
 
-    def attach(self, task: asyncio.Task[Any]) -> None:
+    def attach(self, task: Cancels) -> None:
         """Cancel ``task`` when the caller gives up."""
         if self._tasks is None:
             self._tasks = []

@@ -203,22 +203,23 @@ class Cell(ThespianRef):
         if box is None:
             call.fail(self.died_error(call))
             return
-        if len(box) >= self.limit and not isinstance(call.message, SystemMessage):
-            self.engine.log.overloaded(self, call.message)
-            kind = type(call.message).__name__
-            call.fail(
-                Overloaded(
-                    f"the mailbox of {self.label} is full ({self.limit} messages); {kind} was refused",
-                    target=self.label,
-                    limit=self.limit,
-                )
-            )
+        if len(box) >= self.limit and self.refuses(call):
             return
         call.to = self
         box.append(call)
         if not self.scheduled:
             self.scheduled = True
             self.engine.schedule(self)
+
+    def refuses(self, call: Call) -> bool:
+        """The mailbox is full: refuse a call, unless it is the engine's to answer; whether it was refused."""
+        if isinstance(call.message, SystemMessage):
+            return False
+        self.engine.log.overloaded(self, call.message)
+        words = f"the mailbox of {self.label} is full ({self.limit} messages)"
+        kind = type(call.message).__name__
+        call.fail(Overloaded(f"{words}; {kind} was refused", target=self.label, limit=self.limit))
+        return True
 
     def take_now(self, call: Call) -> bool:
         """Handle a call while nothing else waits; False if it must go through the mailbox."""
@@ -280,12 +281,17 @@ class Cell(ThespianRef):
             if one.links is None:
                 one.links = {}
             one.links[two.address] = two
+        other.linked_by(self, True)
+
+    def linked_by(self, other: Cell, linked: bool) -> None:
+        """Another actor has linked itself with this one, or undone it; who lives elsewhere is told there."""
 
     def unlink(self, other: Cell) -> None:
         """Undo a link; no exit message of it comes any more, not even one that waits already."""
         for one, two in ((self, other), (other, self)):
             if one.links is not None:
                 one.links.pop(two.address, None)
+        other.linked_by(self, False)
         self.take_exit(other.address)
 
     def watch(self, ref: int, notify: Watch, watcher: Cell | None = None) -> None:

@@ -19,7 +19,7 @@ from .errors import SpecError, did_you_mean
 
 Restart = Literal["permanent", "transient", "temporary"]
 ChildType = Literal["worker", "supervisor"]
-Placement = Literal["local"]
+Placement = Literal["local", "process"]
 AutoShutdown = Literal["never", "any_significant", "all_significant"]
 
 BRUTAL_KILL: Final = "brutal_kill"
@@ -32,7 +32,7 @@ LONGEST_BARE_SECONDS: Final = 3600.0
 RESTARTS: Final = get_args(Restart)
 CHILD_TYPES: Final = get_args(ChildType)
 PLACEMENTS: Final = get_args(Placement)
-_NOT_ARGUMENTS: Final = ("name", "supervised", "replaces", "restart_context")
+_NOT_ARGUMENTS: Final = ("name", "supervised", "replaces", "restart_context", "placement")
 """Keyword arguments of ``spawn_link`` that are the supervisor's to give: they would never reach the child."""
 
 
@@ -73,7 +73,8 @@ class ChildSpec:
         significant: its end may end the supervisor (``auto_shutdown``).
         name: the registered name, ``kind/id``, or None.
         backoff: a delay before each restart, or None: at once, as OTP does.
-        placement: where the child runs; ``local`` is the supervisor's own process.
+        placement: where the child runs; ``local`` is the supervisor's own process, ``process`` a child
+            interpreter of its own (see ``runtime/placement``). Then class and arguments must pickle.
 
     Raises:
         SpecError: an option is unknown, or a value is not allowed; ``reason`` is OTP's term for it
@@ -256,7 +257,7 @@ def check_arguments(args: object, kwargs: object) -> None:
         if not isinstance(key, str):
             raise _bad("kwargs", "mfa", type(key), "argument names as keys")
         if key in _NOT_ARGUMENTS:
-            hint = ": a child spec has a field for it" if key == "name" else ": the engine takes it for itself"
+            hint = ": a child spec has a field for it" if key in ("name", "placement") else ": the engine takes it for itself"
             raise _bad("kwargs", "mfa", key, f"no {key!r} here{hint}")
 
 

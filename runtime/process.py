@@ -15,6 +15,7 @@ from thespian.actors import Actor, ActorAddress
 from .address import LocalAddress
 from .calls import Call
 from .cell import Cell
+from .child_spec import Placement
 from .clock import Clock
 from .context import Context
 from .errors import UsageError
@@ -191,6 +192,7 @@ class Process(Actor):
         mailbox_limit: int | None = -1,
         replaces: ActorAddress | None = None,
         restart_context: RestartContext | None = None,
+        placement: Placement = "local",
         **kwargs: Any,
     ) -> StartResult:
         """Start a linked child and wait until its ``init`` is over. No exit message follows a failed start.
@@ -206,6 +208,7 @@ class Process(Actor):
             replaces: the address of the ended child that this one stands in for; names that were below
                 it and do not come back with it become ``dead``.
             restart_context: what the child reads as ``self.restart_context``; None for a first start.
+            placement: ``process`` starts it in a child interpreter of its own.
             **kwargs: for ``init``.
         """
         cell = self._myRef
@@ -220,6 +223,7 @@ class Process(Actor):
             start_timeout=start_timeout,
             mailbox_limit=mailbox_limit,
             restart_context=restart_context,
+            placement=placement,
         )
         if isinstance(replaces, LocalAddress) and not isinstance(outcome, StartFailed):
             settle(cell.engine.names, cell, replaces)

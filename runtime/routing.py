@@ -6,6 +6,7 @@ deadline passes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
 from thespian.actors import ActorAddress
@@ -35,10 +36,16 @@ MAX_COMPARED: Final = 100
 
 
 class Router:
-    """Delivery within one engine. On the engine's thread."""
+    """Delivery within one engine. On the engine's thread.
+
+    Attributes:
+        elsewhere: in a child interpreter: who stands for a name that nobody here ever had, given the name
+            and whether to fail fast. Its owner may know it.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
+        self.elsewhere: Callable[[str, bool], Cell] | None = None
         self._parked: dict[str, list[Call]] = {}
         engine.names.on_running = self._unpark
         engine.names.on_unavailable = self._refuse_parked
@@ -50,15 +57,19 @@ class Router:
         if type(target) is LocalAddress:
             return target.cell
         if isinstance(target, str):
-            entry = self._engine.names.get(qualify(namespace, target))
+            name = qualify(namespace, target)
+            entry = self._engine.names.get(name)
+            if entry is None and self.elsewhere is not None:
+                return self.elsewhere(name, False)
             if entry is None or entry.address is None or entry.state == "dead":
                 return None
             return entry.address.cell
         return None
 
     def holder_of(self, name: str, namespace: str) -> Cell | None:
-        """The live actor that has a name now."""
-        cell = self.cell_of(name, namespace)
+        """The live actor of this engine that has a name now."""
+        entry = self._engine.names.get(qualify(namespace, name))
+        cell = None if entry is None or entry.state == "dead" or entry.address is None else entry.address.cell
         return cell if cell is not None and cell.alive else None
 
     # -- plain messages and casts ----------------------------------------------------------------
@@ -101,10 +112,13 @@ class Router:
             if entry is not None and entry.state in WAITING:
                 self._park(entry, call, fail_fast)
                 return
-            if entry is None or entry.address is None or entry.state == "dead":
+            if entry is None and self.elsewhere is not None:
+                cell = self.elsewhere(name, fail_fast)
+            elif entry is None or entry.address is None or entry.state == "dead":
                 call.fail(self._nobody(call, entry))
                 return
-            cell = entry.address.cell
+            else:
+                cell = entry.address.cell
         if cell is None or cell.mailbox is None:
             call.fail(self._nobody(call, None, cell))
             return

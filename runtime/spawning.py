@@ -10,10 +10,12 @@ from thespian.actors import Actor, ActorAddress, ActorSystemException, ChildActo
 from thespian.system.utilis import actualActorClass, withPossibleInitArgs
 
 from .cell import Cell
-from .errors import StartError
+from .child_spec import PLACEMENTS, Placement
+from .errors import SpecError, StartError, did_you_mean
 from .gen_server import GenServer
 from .handlers import check_limit
 from .outcomes import Started, StartFailed, StartResult
+from .placement.placed_cell import PlacedCell
 from .plain_cell import PlainCell
 from .reasons import SHUTDOWN, Crash, describe
 from .restart_context import RestartContext
@@ -44,6 +46,8 @@ class Spawner:
         start_timeout: float | None = None,
         mailbox_limit: int | None = -1,
         restart_context: RestartContext | None = None,
+        placement: Placement = "local",
+        born: Callable[[Cell], object] = id,
     ) -> StartResult:
         """Start an actor and wait until its ``init`` is over; a plain ``init`` does not suspend.
 
@@ -59,9 +63,12 @@ class Spawner:
             start_timeout: seconds ``init`` may take; then the start failed, reason ``timeout``.
             mailbox_limit: messages that may wait; -1 takes what the class says, None is no limit.
             restart_context: why it is started again; None for a first start.
+            placement: ``process`` for a child interpreter of its own; see :mod:`.placement`.
+            born: told the cell before ``init`` runs.
 
         Raises:
             DefinitionError: no such mailbox limit.
+            SpecError: no such placement.
         """
         engine = self._engine
         over: asyncio.Future[StartResult] | None = None
@@ -74,29 +81,30 @@ class Spawner:
                 over.set_result(result)
 
         check_limit("mailbox_limit", mailbox_limit)
+        check_placement(placement)
         engine.counters.spawned += 1
         refusal = self._refusal(parent, name, namespace)
         if refusal is not None:
             return refusal
         try:
-            instance = cls() if issubclass(cls, GenServer) else self._construct(cls, args, kwargs, None)
+            cell = self._make(cls, args, kwargs, parent, placement, namespace)
         except Exception as error:  # fault boundary: a failing constructor is a failed start
             return StartFailed(Crash(error))
-        cell = self._new_cell(instance, parent, namespace)
         cell.supervised = supervised
         cell.restart_context = restart_context
-        if mailbox_limit != -1 and isinstance(cell, ServerCell):
+        if mailbox_limit != -1 and isinstance(cell, (ServerCell, PlacedCell)):
             cell.set_limit(mailbox_limit)
         if name is not None:
             engine.bind_name(cell, name)
         if link and parent is not None:
             parent.link(cell)
+        born(cell)
         cell.start(args, kwargs, started)
         if outcome is not None:
             return outcome
         over = engine.loop.create_future()
         timer = None
-        if start_timeout is not None and isinstance(cell, ServerCell):
+        if start_timeout is not None and isinstance(cell, (ServerCell, PlacedCell)):
             timer = engine.timers.at(engine.now() + start_timeout, cell.abort_start, "timeout")
         try:
             with awaiting(cell):
@@ -118,17 +126,36 @@ class Spawner:
             return StartFailed(("already_started", holder.address))
         return None
 
-    def _new_cell(self, instance: Actor, parent: Cell | None, namespace: str | None = None) -> Cell:
+    def _make(
+        self,
+        cls: type[Actor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        parent: Cell | None,
+        placement: Placement,
+        namespace: str | None,
+    ) -> Cell:
+        if placement == "process":
+            cell = self._enter(PlacedCell(self._engine, self._engine.next_number(), cls, parent), parent)
+        else:
+            made = cls() if issubclass(cls, GenServer) else self._construct(cls, args, kwargs, None)
+            cell = self._new_cell(made, parent)
+        if namespace is not None:
+            cell.namespace = namespace
+        return cell
+
+    def _new_cell(self, instance: Actor, parent: Cell | None) -> Cell:
         engine = self._engine
         number = engine.next_number()
         if isinstance(instance, GenServer):
             cell: Cell = ServerCell(engine, number, instance, parent)
         else:
             cell = PlainCell(engine, number, instance, parent)
-        if namespace is not None:
-            cell.namespace = namespace
         instance._myRef = cell
-        engine.cells[number] = cell
+        return self._enter(cell, parent)
+
+    def _enter(self, cell: Cell, parent: Cell | None) -> Cell:
+        self._engine.cells[cell.address.number] = cell
         if parent is not None:
             if parent.children is None:
                 parent.children = {}
@@ -201,6 +228,20 @@ class Spawner:
         if not isinstance(error, ActorSystemException):
             self._engine.log.creation_failed(parent, error)
         return cell.address
+
+
+def check_placement(placement: str) -> None:
+    """Refuse a placement that there is not.
+
+    Raises:
+        SpecError: ``reason`` is ``("invalid_placement", placement)``.
+    """
+    if placement not in PLACEMENTS:
+        near = did_you_mean(str(placement), PLACEMENTS)
+        known = ", ".join(map(repr, PLACEMENTS))
+        raise SpecError(
+            f"expected a placement of {known}, got {placement!r}{near}", reason=("invalid_placement", placement)
+        )
 
 
 def start_error(cls: object, result: StartResult) -> StartError:

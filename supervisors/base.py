@@ -94,6 +94,7 @@ class SupervisorBase(GenServer):
                 name=spec.name,
                 replaces=child.address,
                 restart_context=context,
+                placement=spec.placement,
                 **spec.kwargs,
             )
         except DefinitionError as error:  # what the spec tells the engine makes no sense
@@ -109,6 +110,7 @@ class SupervisorBase(GenServer):
             kwargs.setdefault("name", spec.name)
             kwargs.setdefault("replaces", child.address)
             kwargs.setdefault("restart_context", context)
+            kwargs.setdefault("placement", spec.placement)
             outcome = await self.spawn_link(cls, *args, **kwargs)
             if isinstance(outcome, Started):
                 begun.append(outcome.address)

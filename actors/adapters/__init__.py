@@ -8,8 +8,9 @@ from typing import Final
 from ...runtime.errors import ConfigError, did_you_mean
 from ..adapter import Adapter
 from .chat import ChatAdapter
+from .json_adapter import JsonAdapter
 
-ADAPTERS: Final[Mapping[str, Adapter]] = {adapter.name: adapter for adapter in (ChatAdapter(),)}
+ADAPTERS: Final[Mapping[str, Adapter]] = {adapter.name: adapter for adapter in (ChatAdapter(), JsonAdapter())}
 
 
 def adapter_named(name: str) -> Adapter:

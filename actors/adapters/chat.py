@@ -21,7 +21,9 @@ exactly one output: its type then decides whether that is an answer.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from enum import Enum
 from functools import lru_cache
 from typing import Any, Final
 
@@ -31,9 +33,11 @@ from ..signature import Signature
 from ..signature_answers import parse_value
 from ..signature_field import Field
 from ..signature_types import STR, FieldType
-from ..signature_values import KEPT, shorten, value_text
+from ..signature_values import KEPT, Checking, shorten, value_text
 from .chat_marks import escape, read_sections, unescape
 from .chat_reader import ChatFieldReader
+from .json_schema import field_schema
+from .prompts import listed, task
 
 _ABSENT: Final = "(not given in this example)"
 
@@ -59,11 +63,15 @@ class ChatAdapter:
         messages.append(Message("user", f"{_filled(signature.inputs, inputs)}\n\n{request}".lstrip()))
         return messages
 
-    def parse(self, signature: Signature, text: str) -> dict[str, Any]:
+    def response_format(self, signature: Signature) -> Mapping[str, Any] | None:
+        """None: sections are text. See :class:`~..adapter.Adapter`."""
+        return None
+
+    def parse(self, signature: Signature, text: str, *, checking: Checking = "lenient") -> dict[str, Any]:
         """The outputs in an answer. See :class:`~..adapter.Adapter`."""
         try:
             sections = read_sections(signature, text)
-            return {field.name: _value(field, sections) for field in signature.outputs}
+            return {field.name: _value(field, sections, checking) for field in signature.outputs}
         except ParseError as error:
             error.facts["text"] = shorten(text, KEPT)
             raise
@@ -81,37 +89,41 @@ def _system(signature: Signature) -> str:
     everything = (*signature.inputs, *signature.outputs)
     layout = [_section(field.name, f"{{{field.name}}}{_note(field)}") for field in everything]
     parts = [
-        *([f"Your input fields are:\n{_listed(signature.inputs)}"] if signature.inputs else []),
-        f"Your output fields are:\n{_listed(signature.outputs)}",
+        *([f"Your input fields are:\n{listed(signature.inputs)}"] if signature.inputs else []),
+        f"Your output fields are:\n{listed(signature.outputs)}",
         "All interactions have this structure, with the values filled in:",
         *layout,
         _section(_end(signature), ""),
-        f"Your task:\n{signature.instructions or _default_instructions(signature)}",
+        f"Your task:\n{task(signature)}",
     ]
     return "\n\n".join(parts)
 
 
-def _listed(fields: tuple[Field, ...]) -> str:
-    return "\n".join(
-        f"{number}. `{field.name}` ({field.type}){f': {field.description}' if field.description else ''}"
-        for number, field in enumerate(fields, 1)
-    )
-
-
 def _note(field: Field) -> str:
-    rule = _rule(field.type)
+    rule = _rule(field)
+    if any(map(_has_fields, field.type.classes)):
+        rule += f" that fits the schema {json.dumps(field_schema(field), ensure_ascii=False)}"
     return f"        # {rule}" if rule else ""
 
 
-def _rule(kind: FieldType) -> str:
-    """What a value of the type must look like, in words; nothing for plain text."""
+def _has_fields(cls: type) -> bool:
+    return not issubclass(cls, Enum)
+
+
+def _rule(field: Field) -> str:
+    """What a value of the field must look like, in words; nothing for plain text."""
+    shape, words = _shape(field.type), field.constraints.words
+    return f"{shape or 'text'}, {words}" if words else shape
+
+
+def _shape(kind: FieldType) -> str:
     if kind == STR:
         return ""
     if kind.nullable:
-        return f"{_rule(kind.without_none) or 'text'}, or null"
-    if kind.name == "Literal":
+        return f"{_shape(kind.without_none) or 'text'}, or null"
+    if kind.values:
         return f"exactly one of: {'; '.join(map(str, kind.values))}"
-    return _RULES.get(kind.name, f"JSON of the type {kind}")
+    return _RULES.get(kind.name, f"JSON of the type {kind.label}")
 
 
 _RULES: Final = {
@@ -128,20 +140,12 @@ _RULES: Final = {
 @lru_cache(maxsize=256)
 def _request(signature: Signature) -> str:
     steps = [
-        f"`[[ ## {field.name} ## ]]`{f' ({rule})' if (rule := _rule(field.type)) else ''}"
-        for field in signature.outputs
+        f"`[[ ## {field.name} ## ]]`{f' ({rule})' if (rule := _rule(field)) else ''}" for field in signature.outputs
     ]
     return (
         f"Respond with the sections {', then '.join(steps)}, in this order, "
         f"and end with the marker `[[ ## {_end(signature)} ## ]]`."
     )
-
-
-def _default_instructions(signature: Signature) -> str:
-    outputs = ", ".join(f"`{name}`" for name in signature.output_names)
-    if not signature.inputs:
-        return f"Produce the fields {outputs}."
-    return f"Given the fields {', '.join(f'`{name}`' for name in signature.input_names)}, produce the fields {outputs}."
 
 
 def _filled(fields: tuple[Field, ...], values: Mapping[str, Any]) -> str:
@@ -165,14 +169,14 @@ def _end(signature: Signature) -> str:
 # -- reading -------------------------------------------------------------------------------------
 
 
-def _value(field: Field, sections: Mapping[str, tuple[str, str]]) -> Any:
+def _value(field: Field, sections: Mapping[str, tuple[str, str]], checking: Checking) -> Any:
     if field.name not in sections:
         got = f"the sections {', '.join(sections)}" if sections else "an answer without its marker"
         raise ParseError(
-            f"expected a section [[ ## {field.name} ## ]] ({field.type}), got {got}, at output field {field.name!r}",
+            f"expected a section [[ ## {field.name} ## ]] ({field.label}), got {got}, at output field {field.name!r}",
             field=field.name,
-            expected=str(field.type),
+            expected=field.label,
             got=got,
         )
     body, where = sections[field.name]
-    return parse_value(field, unescape(body), where)
+    return parse_value(field, unescape(body), where, checking=checking)

@@ -10,10 +10,11 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from ..json_values import json_text
 from ..signature import Signature
 from .json_text import JsonText, Step, WrongJsonError, same
 
-MAX_STARTS: Final = 100
+MAX_STARTS: Final = 32
 """How often a brace may look like the beginning of the answer and be none."""
 
 
@@ -50,14 +51,18 @@ class AnswerReader:
         self.wrong: WrongJsonError | None = None
         self._names = names
         self._seen: set[str] = set()
+        self._half = ""
         self._text = JsonText()
         self._pairs: list[tuple[str, str]] = []
         self._work: Step[None] | None = self._answer()
 
     def feed(self, text: str) -> list[tuple[str, str]]:
         """Read further text; the (field, text) pairs that it brings."""
+        text = self._half + text
+        self._half = text[-1:] if "\ud800" <= text[-1:] < "\udc00" else ""
         if self._work is not None:
-            self._text.add(text)
+            # Halves of surrogate pairs may come apart; such as stay alone are no text.
+            self._text.add(json_text(text.removesuffix(self._half)))
             self._go_on()
         return self._given()
 

@@ -27,7 +27,6 @@ _WORD: Final = re.compile(r"[^\s,:\[\]{}\"'/]*")
 _NAME: Final = re.compile(r"\w+")
 _WHOLE: Final = re.compile(r"-?[0-9]+")
 _NUMBER: Final = re.compile(r"-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?")
-_HEX: Final = re.compile(r"[0-9a-fA-F]{4}")
 _WORDS: Final[dict[str, bool | None]] = {
     "true": True,
     "false": False,
@@ -252,8 +251,6 @@ class JsonText:
                 if char != "\\":
                     continue
                 part = yield from self._escape()
-            if not _is_text(part):
-                self.wrong("text", "half of a surrogate pair")
             parts.append(part)
             if heard is not None:
                 heard(part)
@@ -267,6 +264,8 @@ class JsonText:
             code = yield from self._code(start)
             if 0xD800 <= code < 0xDC00:
                 return (yield from self._pair(code, start))
+            if 0xDC00 <= code < 0xE000:
+                self.wrong("the first half of a surrogate pair before the second", f"\\u{code:04x}", start)
             return chr(code)
         if char not in _ESCAPES:
             self.at = start
@@ -297,11 +296,3 @@ class JsonText:
 def same(one: object, other: object) -> bool:
     """Whether two JSON values are one; ``1`` is not ``true``."""
     return repr(one) == repr(other)
-
-
-def _is_text(part: str) -> bool:
-    try:
-        part.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

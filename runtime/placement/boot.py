@@ -15,10 +15,15 @@ import socket
 import struct
 import sys
 import threading
+import time
 from types import FrameType
 from typing import Any, Final
 
 PR_SET_PDEATHSIG: Final = 1
+LEAVE: Final = 3.0
+"""Seconds for the clean-up of a child whose actor has ended, if the parent is gone by then."""
+LEAVING: Final = threading.Event()
+"""The placed actor has ended: the process ends by itself."""
 ORPHANED: Final = 70
 """Exit code of a child whose parent is gone (``EX_SOFTWARE``); nobody is there to read it."""
 
@@ -41,6 +46,8 @@ def watch_parent(number: int) -> None:
     poll.register(number, 0)  # only the end of the other half is asked for, and that always comes
     while not any(happened & (select.POLLHUP | select.POLLERR | select.POLLNVAL) for _, happened in poll.poll()):
         pass
+    if LEAVING.is_set():
+        time.sleep(LEAVE)  # noqa: TID251 - the process is about to end by itself
     os._exit(ORPHANED)
 
 
@@ -66,7 +73,7 @@ def main() -> None:
     (size,) = struct.unpack("!Q", read_exactly(connection, 8))
     settings: dict[str, Any] = json.loads(read_exactly(connection, size))
     sys.path[:] = settings["path"]
-    importlib.import_module(f"{settings['package']}.child").main(connection, settings)
+    importlib.import_module(f"{settings['package']}.child").main(connection, settings, LEAVING.set)
 
 
 if __name__ == "__main__":

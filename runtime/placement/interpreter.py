@@ -28,7 +28,7 @@ class Interpreter:
 
     Args:
         settings: what the child's engine is made with; plain JSON values.
-        on_exit: told the exit code, negative for a signal; on a thread of this class's own.
+        on_exit: told when the process has ended; on a thread of this class's own.
 
     Attributes:
         connection: our half of the socket pair, not blocking.
@@ -38,7 +38,7 @@ class Interpreter:
         OSError: the process could not be started.
     """
 
-    def __init__(self, settings: Mapping[str, Any], on_exit: Callable[[int], None]) -> None:
+    def __init__(self, settings: Mapping[str, Any], on_exit: Callable[[], None]) -> None:
         if os.name != "posix":
             raise UsageError(f"expected a POSIX system for placement='process', got {os.name!r}")
         self.connection, theirs = socket.socketpair()
@@ -66,17 +66,18 @@ class Interpreter:
         return self._process.pid
 
     @property
-    def gone(self) -> bool:
-        """Whether the process has ended, and was waited for."""
-        return self._process.returncode is not None
+    def exit_code(self) -> int | None:
+        """The exit code, negative for a signal; None while the process lives."""
+        return self._process.returncode
 
     def kill(self) -> None:
         """End it now; nothing in it can prevent that."""
-        if not self.gone:
+        if self.exit_code is None:
             self._process.kill()
 
-    def _wait(self, on_exit: Callable[[int], None]) -> None:
-        on_exit(self._process.wait())
+    def _wait(self, on_exit: Callable[[], None]) -> None:
+        self._process.wait()
+        on_exit()
 
 
 def how(code: int) -> int | str:

@@ -7,20 +7,22 @@ nobody hears of.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from thespian.actors import Actor, ActorAddress
 
+from ..address import origin_of
 from ..calls import Call
 from ..cell import DEAD, INIT, NO_LIMIT, OPEN, Cell
 from ..context import Context
 from ..errors import ApplicationDown, Error, UsageError
 from ..gen_server import GenServer
 from ..items import CAST, INFO, STOP
+from ..messages import SystemMessage
 from ..outcomes import Ignored, Started, StartFailed, StartResult
 from ..reasons import KILL, KILLED, NORMAL, Crash, Reason
+from ..restart_context import RestartContext
 from . import wire
 from .interpreter import Interpreter, how
 from .portal import Portal
@@ -36,6 +38,15 @@ PROCESS_DIED: Final = "process_died"
 """First word of the reason of an actor whose process ended under it; the second is the exit code, or the signal."""
 
 
+class Start(NamedTuple):
+    """What a start is made of; names the part that does not pickle."""
+
+    actor: type[Actor]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    restart_context: RestartContext | None
+
+
 class PlacedCell(Cell):
     """A cell whose actor runs in a child interpreter.
 
@@ -43,12 +54,11 @@ class PlacedCell(Cell):
         interpreter: the process, once it was started.
     """
 
-    __slots__ = ("_early", "_left", "_lost", "_on_started", "_own_limit", "_portal", "interpreter")
+    __slots__ = ("_early", "_left", "_lost", "_on_started", "_portal", "interpreter")
 
     def __init__(self, engine: Engine, number: int, cls: type[Actor], parent: Cell | None) -> None:
         super().__init__(engine, number, Actor(), parent)
         self.actor_class = cls
-        self._own_limit: int | None = -1
         if issubclass(cls, GenServer):
             self.set_limit(cls.mailbox_limit)
         self.interpreter: Interpreter | None = None
@@ -61,7 +71,6 @@ class PlacedCell(Cell):
 
     def set_limit(self, limit: int | None) -> None:
         """Bound the mailbox: -1 takes the engine's limit, None is no limit."""
-        self._own_limit = limit
         self.limit = NO_LIMIT if limit is None else self.engine.mailbox_limit if limit == -1 else limit
 
     # -- start -------------------------------------------------------------------------------------
@@ -73,12 +82,16 @@ class PlacedCell(Cell):
         options = {
             "name": self.name,
             "namespace": self.namespace,
-            "mailbox_limit": self._own_limit,
+            # Bounded here, exactly. There a mailbox also holds a marker behind each batch.
+            "mailbox_limit": None if self.limit == NO_LIMIT else 2 * self.limit,
             "restart_context": self.restart_context,
         }
         settings = {"engine": engine.id, "mailbox_limit": engine.mailbox_limit, "slow_handler": engine.slow_handler}
         try:
-            data = wire.dumps((self.actor_class, args, kwargs, options, self.address), (self.actor_class, args, kwargs))
+            data = wire.dumps(
+                (self.actor_class, args, kwargs, options, origin_of(self.address)),
+                Start(self.actor_class, args, kwargs, self.restart_context),
+            )
             self.interpreter = Interpreter(settings, self._process_ended)
         except (UsageError, OSError) as error:
             self._end_start(StartFailed(Crash(error)))
@@ -87,12 +100,7 @@ class PlacedCell(Cell):
         self.run_task = engine.create_task(self._connect(self.interpreter))
 
     async def _connect(self, interpreter: Interpreter) -> None:
-        try:
-            await self.engine.loop.create_connection(lambda: self._portal, sock=interpreter.connection)
-        except asyncio.CancelledError:
-            interpreter.connection.close()
-            raise
-        self.run_task = None
+        await self.engine.loop.create_connection(lambda: self._portal, sock=interpreter.connection)
 
     def abort_start(self, reason: Reason) -> None:
         """Give up on an ``init`` that takes too long: the process is killed."""
@@ -106,7 +114,7 @@ class PlacedCell(Cell):
 
     def _started(self, info: Any) -> None:
         told, self._on_started = self._on_started, None
-        self.status = OPEN
+        self.status, self.run_task = OPEN, None
         if self.name is not None and self.interpreter is not None:
             self.engine.names.set_metadata(self.name, {"placement": "process", "pid": self.interpreter.pid})
         self.engine.named_cell_started(self)
@@ -151,9 +159,10 @@ class PlacedCell(Cell):
         box = self.mailbox
         if box is None:
             call.fail(self.died_error(call))
-        elif len(box) >= self.limit and self.refuses(call):
-            return
-        else:
+        elif isinstance(call.message, SystemMessage):  # for the engine there, whatever waits here
+            call.to = self
+            self._portal.call(call, self.address, self._write)
+        elif len(box) < self.limit or not self.refuses(call):
             call.to = self
             self._portal.call(call, None, self._write)
             if not call.settled:
@@ -238,14 +247,14 @@ class PlacedCell(Cell):
 
     # -- the process -------------------------------------------------------------------------------
 
-    def _process_ended(self, code: int) -> None:
+    def _process_ended(self) -> None:
         try:
-            self.engine.post(self._gone, ())
+            self.engine.post(self._gone)
         except ApplicationDown:
             return  # the engine has stopped, and everybody knows
 
-    def _gone(self, _: Any) -> None:
-        """What it sent before comes first: its connection ends behind that, unless it left it to a process of its own."""
+    def _gone(self) -> None:
+        """What it sent before comes first: its connection ends behind that, unless a process of its own has it too."""
         if self._lost or not self.alive:
             self._over()
         else:
@@ -253,8 +262,7 @@ class PlacedCell(Cell):
 
     def _connection_lost(self) -> None:
         self._lost = True
-        interpreter = self.interpreter
-        if interpreter is not None and self.alive and not interpreter.gone:
+        if self.interpreter is not None and self.alive and self.interpreter.exit_code is None:
             self.engine.timers.at(self.engine.now() + LAST_WORDS, self._over)
         else:
             self._over()
@@ -264,7 +272,6 @@ class PlacedCell(Cell):
         if self.interpreter is not None and self.alive:
             code = self.interpreter.exit_code
             self.die((PROCESS_DIED, "disconnected" if code is None else how(code)))
-        self._portal.hang_up()
 
     # -- end ---------------------------------------------------------------------------------------
 
@@ -276,14 +283,17 @@ class PlacedCell(Cell):
         super().die(reason, silent=silent or told is not None)
         self._portal.close(reason)
         if self.interpreter is not None:
-            if self._left and not self.engine.stopping:
-                self.engine.timers.at(self.engine.now() + LEAVE, self._end_process)
-            else:
-                self._end_process()
+            self._let_process_end(self.interpreter)
         if told is not None:
             told(StartFailed(reason))
 
-    def _end_process(self) -> None:
-        if self.interpreter is not None:
-            self.interpreter.kill()
-        self._portal.hang_up()
+    def _let_process_end(self, interpreter: Interpreter) -> None:
+        if not self._left:
+            interpreter.kill()
+        elif not self.engine.stopping:
+            # It ends by itself, also when this engine is gone; this is for one that cannot.
+            self.engine.timers.at(self.engine.now() + LEAVE, interpreter.kill)
+        if self._portal.connected:
+            self._portal.break_off()
+        else:
+            interpreter.connection.close()

@@ -13,7 +13,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from ..address import ARRIVING, LocalAddress, Origin, learn_route
+from ..address import ARRIVING, LocalAddress, Origin, forget_route, learn_route
 from ..calls import Call
 from ..cell import Cell
 from ..errors import ActorDied, Error, RemoteError, UsageError
@@ -44,9 +44,7 @@ class Portal(asyncio.Protocol):
         closed: nothing goes in or out any more.
     """
 
-    def __init__(
-        self, engine: Engine, on_lost: Callable[[], None], on_life: Callable[[int, Any], None]
-    ) -> None:
+    def __init__(self, engine: Engine, on_lost: Callable[[], None], on_life: Callable[[int, Any], None]) -> None:
         self.engine = engine
         self.twin: Cell | None = None
         self.twin_origin: Origin | None = None
@@ -131,18 +129,28 @@ class Portal(asyncio.Protocol):
         """Whether as many items wait for the socket as a mailbox holds."""
         return len(self._out) >= 2 * self.engine.mailbox_limit
 
+    @property
+    def connected(self) -> bool:
+        """Whether the loop has the socket."""
+        return self._transport is not None
+
     def hang_up(self) -> None:
         """Close the connection, once what was written has gone out."""
         self._flush()
         if self._transport is not None:
             self._transport.close()
 
+    def break_off(self) -> None:
+        """Close the connection at once."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def close(self, reason: Reason) -> None:
         """The placed actor has ended: whoever waits for anything of the other side is told."""
         if self.closed:
             return
-        self._flush()
         self.closed = True
+        forget_route(self)
         outgoing, self._outgoing = self._outgoing, {}
         incoming, self._incoming = self._incoming, {}
         watched, self._watched = self._watched, {}
@@ -196,7 +204,7 @@ class Portal(asyncio.Protocol):
             return
         id = next(self._numbers)
         self._outgoing[id] = call
-        call.attach(GiveUp(id, lambda id: self._give_up(id, write)))
+        call.attach(GiveUp(id, lambda number: self._give_up(number, write)))
         write(wire.CALL, id, data)
 
     def _served(self, call: Call) -> int:

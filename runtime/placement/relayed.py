@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from ..calls import Call
+from ..cell import SUSPENDED
 from ..context import Context
 from ..messages import SystemMessage
 
@@ -75,6 +76,14 @@ class TakenCall(Call):
     def __init__(self, portal: Portal, count: int) -> None:
         super().__init__(portal.engine, "taken", Taken(), None, waiter=portal)
         self._count = count
+
+    def complete(self, value: Any) -> None:
+        """The batch has been taken; but one that is suspended answers system messages only, and takes nothing."""
+        cell = self.to
+        if cell is not None and cell.status == SUSPENDED and cell.mailbox is not None:
+            cell.mailbox.append(self)
+        else:
+            super().complete(value)
 
     def deliver(self) -> None:
         """Tell the sender, who may send as many more."""

@@ -100,19 +100,15 @@ class RemoteCell(Cell):
         if self.status != DEAD:
             by = None if sender is None else sender.address
             linked = sender is not None and sender.status == DEAD
-            self.portal.send(
-                wire.EXIT, 0, (self.target, wire.portable_reason(reason), by, from_parent, linked)
-            )
+            self.portal.send(wire.EXIT, 0, (self.target, wire.portable_reason(reason), by, from_parent, linked))
 
-    def linked_by(self, other: Cell) -> None:
-        """An actor here has linked itself with this one."""
-        self.portal.hold(self)
-        self.portal.send(wire.LINK, 0, (self.target, other.address))
-
-    def unlinked_by(self, other: Cell) -> None:
-        """It has undone that."""
-        self.portal.send(wire.UNLINK, 0, (self.target, other.address))
-        self._rest()
+    def linked_by(self, other: Cell, linked: bool) -> None:
+        """An actor here has linked itself with this one, or undone it."""
+        self.portal.send(wire.LINK if linked else wire.UNLINK, 0, (self.target, other.address))
+        if linked:
+            self.portal.hold(self)
+        else:
+            self._rest()
 
     def watch(self, ref: int, notify: Watch, watcher: Cell | None = None) -> None:
         """As in the base; the other side is asked to tell of the end."""
@@ -141,10 +137,11 @@ class RemoteCell(Cell):
         return "dead" if self.status == DEAD else "in another process"
 
     def ended(self, address: LocalAddress | None, reason: Reason) -> None:
-        """The other side told of its end; of one that was asked for by name also who it was."""
-        if isinstance(self.target, str) and address is not None:
-            self.address = address
+        """The other side told of its end, and who it was; links are told by a signal of their own."""
+        monitors, self.monitors, self.links = self.monitors, None, None
         self.die(reason)
+        for notify in (monitors or {}).values():
+            notify(address, reason)
 
     def die(self, reason: Reason, *, silent: bool = False) -> None:
         """Tell those here who wait for its end."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self, TypeAlias
+from typing import Any, Self, TypeAlias, cast
 
 from thespian.actors import Actor, ActorAddress
 
@@ -27,7 +27,7 @@ from ...actors.config_messages import (
 from ...runtime.child_spec import ChildSpec, StartChild, as_child_spec
 from ...runtime.context import Context
 from ...runtime.engine import Engine
-from ...runtime.errors import Error, StartError, SupervisorError
+from ...runtime.errors import ConfigError, Error, StartError, SupervisorError
 from ...runtime.names import NameEntry, qualify
 from ...runtime.outcomes import Ignored, Started
 from ...runtime.reasons import KILL, SHUTDOWN, Reason
@@ -115,7 +115,7 @@ class AsyncApp:
         Raises:
             ConfigError: a setting is unknown, of the wrong type or out of range, or a provider has the name.
         """
-        tables = [{"provider": target} if isinstance(target, str) else dict(target) for target in targets]
+        tables = [_target(target) for target in targets]
         await self._ask(names.CONFIG, DeclareRoute(name, {"targets": tables, **settings}))
         await self._keep(names.PROVIDER_KEEPER, route_spec(name), UndeclareRoute(name))
 
@@ -337,3 +337,17 @@ class AsyncApp:
 
     async def __aexit__(self, *exc: object) -> None:
         await self.stop()
+
+
+def _target(target: object) -> dict[str, Any]:
+    if isinstance(target, str):
+        return {"provider": target}
+    if isinstance(target, Mapping):
+        return dict(cast("Mapping[str, Any]", target))
+    got = type(target).__name__
+    raise ConfigError(
+        f"expected each target as a provider's id or a table, got {got}, at targets",
+        path="targets",
+        expected="a provider's id or a table",
+        got=got,
+    )

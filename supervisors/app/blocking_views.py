@@ -17,9 +17,10 @@ from ...actors.module_messages import check_max_demand
 from ...actors.provider_messages import OnLimit
 from ...actors.registry_rows import RegistryRow
 from ...runtime.context import Context
+from .asks import stream_of
 from .life import Life
 from .streams import MAX_DEMAND, AnswerStream
-from .views import LM_TIMEOUT, AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry, stream_of
+from .views import LM_TIMEOUT, AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry
 
 Run = Callable[[Coroutine[Any, Any, Any]], Any]
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, overload
 
 from ...actors.budget_messages import BudgetReport, BudgetStatus, SetBudget
 from ...actors.cache_messages import CacheClear, CacheStatus, CacheStatusReport
 from ...actors.config_messages import DeclareProvider, GetSetting
 from ...actors.config_paths import tree_of
-from ...actors.lm_failures import failure_of
-from ...actors.protection_messages import Admit, ProtectionReport, ProtectionStatus, ResetProtection, Settle
+from ...actors.protection_messages import ProtectionReport, ProtectionStatus, ResetProtection
 from ...actors.provider_messages import OnLimit
 from ...actors.settings_providers import Budget, ProviderSettings
-from ...runtime.context import Context
-from ...runtime.errors import ConfigError, LMError, UsageError, did_you_mean
+from ...runtime.errors import ConfigError, UsageError, did_you_mean
 from . import names
 from .life import Life
-from .views import CALL_TIMEOUT, LM_TIMEOUT, check_who
+from .seat import Seat, check_function
+from .views import CALL_TIMEOUT, LM_TIMEOUT
 
 T = TypeVar("T")
 
@@ -42,8 +41,6 @@ PROTECTION_KEYS: Final = (
     "timeout",
 )
 """The settings of a provider that protect it."""
-# Beyond the caller's own deadline, so that what is settled late is settled by the caller.
-_LEASE: Final = 5.0
 
 
 class AsyncProtection:
@@ -81,16 +78,40 @@ class AsyncProtection:
         """Close the breaker, open all gates, end pause and slow-down."""
         await self._life.call(f"protection/{provider}", ResetProtection(), timeout=CALL_TIMEOUT)
 
+    @overload
     async def run(
         self,
         provider: str,
-        function: Callable[[], T | Awaitable[T]],
+        function: Callable[[], Awaitable[T]],
         *,
         user: str | None = None,
         tokens: int = 0,
         timeout: float = LM_TIMEOUT,
         on_limit: OnLimit | None = None,
-    ) -> T:
+    ) -> T: ...
+
+    @overload
+    async def run(
+        self,
+        provider: str,
+        function: Callable[[], T],
+        *,
+        user: str | None = None,
+        tokens: int = 0,
+        timeout: float = LM_TIMEOUT,
+        on_limit: OnLimit | None = None,
+    ) -> T: ...
+
+    async def run(
+        self,
+        provider: str,
+        function: Callable[[], Any],
+        *,
+        user: str | None = None,
+        tokens: int = 0,
+        timeout: float = LM_TIMEOUT,
+        on_limit: OnLimit | None = None,
+    ) -> Any:
         """Call any function under a provider's protection: it waits for room, and its outcome is counted.
 
         An exception counts against the provider, as the failure it is (an ``LMError`` by its row, anything else as
@@ -107,35 +128,18 @@ class AsyncProtection:
         Raises:
             LMCircuitOpen, LMRateLimited, LMQuotaExceeded, LMAuthError: the protection refuses.
             TimeoutError: the function took too long.
+            UsageError: an argument is of the wrong type.
         """
+        check_function(function)
         seat = Seat(self._life, provider, user, tokens, timeout, on_limit)
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout
-        await self._life.call(seat.target, seat.ask, timeout=timeout, context=seat.context)
         with seat:
+            await self._life.call(seat.target, seat.ask, timeout=timeout, context=seat.context)
+            seat.taken = True
             async with asyncio.timeout_at(until):
                 result = function()
                 return await result if inspect.isawaitable(result) else result
-
-
-class Seat:
-    """An admission of code outside of actors: ``with`` settles it by how the block ends."""
-
-    def __init__(
-        self, life: Life, provider: str, user: str | None, tokens: int, timeout: float, on_limit: OnLimit | None
-    ) -> None:
-        check_who(user, None)
-        if not 0 < timeout <= 3600:
-            raise UsageError(f"expected seconds above 0, at most 3600, got {timeout!r}, at timeout")
-        self._life = life
-        self.target = f"protection/{provider}"
-        self.context = Context.root(life.engine.ids, user=user)
-        self.ask = Admit(life.engine.ids.span_id(), tokens, user, on_limit, lease=timeout + _LEASE)
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._life.engine.cast(self.target, Settle(self.ask.id, _failure(error)))
 
 
 class AsyncBudgets:
@@ -205,9 +209,13 @@ class Protection:
 
         Nothing can stop a plain function: ``timeout`` is that of the wait, and how long the room is kept for it.
         """
+        check_function(function)
+        if inspect.iscoroutinefunction(function):
+            raise UsageError("expected a plain function, got a coroutine function: await the same of app.aio")
         seat = Seat(self._life, provider, user, tokens, timeout, on_limit)
-        self._life.call_blocking(seat.target, seat.ask, timeout=timeout, context=seat.context)
         with seat:
+            self._life.call_blocking(seat.target, seat.ask, timeout=timeout, context=seat.context)
+            seat.taken = True
             return function()
 
 
@@ -241,17 +249,3 @@ class Cache:
     def clear(self) -> None:
         """Forget every answer, on disk too."""
         self._life.run(self._view.clear())
-
-
-def _failure(error: BaseException | None) -> str | None:
-    """The row of a failure that an outcome belongs to; None is success."""
-    if error is None:
-        return None
-    if isinstance(error, LMError):
-        row = failure_of(error)
-        return "server" if row is None else row.name
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, OSError):
-        return "connection"
-    return "server" if isinstance(error, Exception) else "cancelled"

@@ -20,9 +20,10 @@ from ...actors.module_messages import (
 from ...actors.prediction import Prediction
 from ...runtime.context import Context
 from ...runtime.errors import UsageError, did_you_mean
+from .asks import check_who
 from .life import Life
 from .streams import MAX_DEMAND, AnswerStream, AsyncAnswerStream, Opening
-from .views import CALL_TIMEOUT, check_who
+from .views import CALL_TIMEOUT
 
 MODULE_TIMEOUT: Final = 30.0
 _ANSWER_TIME: Final = 1.0

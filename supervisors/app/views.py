@@ -4,45 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from ...actors.event_query import EventPage, EventQuery
 from ...actors.event_store import AppendAcked, GetEvent, Query, StoreStatistics, StoreStats, TraceTree
 from ...actors.event_tree import TraceNode
 from ...actors.events import CustomEvent, Event
-from ...actors.lm import LMRequest, LMResponse, Message
+from ...actors.lm import LMResponse, Message
 from ...actors.lm_chunks import LMChunk
 from ...actors.metrics_snapshot import MetricsSnapshot
 from ...actors.module_messages import check_max_demand
 from ...actors.prometheus_text import prometheus_text
-from ...actors.provider_messages import Ask, Complete, OnLimit, OpenStream
+from ...actors.provider_messages import Complete, OnLimit
 from ...actors.registry_messages import Count, Lookup, Select, WaitForName
 from ...actors.registry_rows import RegistryRow
 from ...actors.telemetry import Snapshot
 from ...runtime.context import Context
-from ...runtime.errors import ConfigError, UsageError
+from ...runtime.errors import ConfigError
 from ...runtime.names import qualify
 from . import names
+from .asks import ask_of, stream_of
 from .life import Life
-from .streams import MAX_DEMAND, AsyncAnswerStream, Opening
-
-A = TypeVar("A", bound=Ask)
+from .streams import MAX_DEMAND, AsyncAnswerStream
 
 CALL_TIMEOUT = 5.0
 """Seconds a call may take unless told otherwise (OTP's default)."""
 LM_TIMEOUT = 30.0
-
-
-def check_who(user: object, trace_id: object) -> None:
-    """Check on whose behalf a call is made, and which trace it joins: both are written into events.
-
-    Raises:
-        UsageError: one is neither a text nor None.
-    """
-    for name, value in (("user", user), ("trace_id", trace_id)):
-        if value is not None and not (isinstance(value, str) and value.isprintable() and value):
-            shown = type(value).__name__ if not isinstance(value, str) else repr(value)
-            raise UsageError(f"expected a printable text or None, got {shown}, at {name}")
 
 
 class AsyncRegistry:
@@ -201,10 +188,9 @@ class AsyncLM:
 
         Raises:
             LMError: the provider failed.
-            UsageError: the user is no text.
+            UsageError: a field is unknown, or an argument is of the wrong type.
         """
-        how = {"accounts": tuple(accounts), "on_limit": on_limit, "cache": cache}
-        asked, context = _ask(self._life, Complete, messages, user, fields, **how)
+        asked, context = ask_of(self._life, Complete, messages, user, accounts, on_limit, fields, cache=cache)
         return await self._life.call(f"provider/{provider}", asked, timeout=timeout, context=context)  # type: ignore[no-any-return]
 
     def stream(
@@ -236,37 +222,8 @@ class AsyncLM:
 
         Raises (when it is begun or read):
             LMError: the provider failed; StreamInterrupted if that was after a piece had been delivered.
-            UsageError: the user is no text.
+            UsageError: a field is unknown, or an argument is of the wrong type.
         """
         check_max_demand(max_demand)
         ask = partial(stream_of, self._life, provider, messages, timeout, user, max_demand, accounts, on_limit, fields)
         return AsyncAnswerStream(self._life, ask)
-
-
-def stream_of(
-    life: Life,
-    provider: str,
-    messages: str | Sequence[Message],
-    timeout: float | None,
-    user: str | None,
-    max_demand: int,
-    accounts: Sequence[str],
-    on_limit: OnLimit | None,
-    fields: Mapping[str, Any],
-) -> Opening:
-    """How a stream of a provider is begun."""
-    asked, context = _ask(life, OpenStream, messages, user, fields, accounts=tuple(accounts), on_limit=on_limit)
-    return Opening(f"provider/{provider}", asked, {"timeout": timeout, "context": context}, max_demand)
-
-
-def _ask(
-    life: Life,
-    kind: type[A],
-    messages: str | Sequence[Message],
-    user: str | None,
-    fields: Mapping[str, Any],
-    **how: Any,
-) -> tuple[A, Context]:
-    check_who(user, None)
-    conversation = (Message("user", messages),) if isinstance(messages, str) else tuple(messages)
-    return kind(LMRequest(conversation, **fields), **how), Context.root(life.engine.ids, user=user)

@@ -51,7 +51,8 @@ class GatewayActor(GenServer):
 
     async def handle_continue(self, value: object) -> None:
         """Listen. Behind the start: a port that is taken must not end the application; it is tried again."""
-        listener = self._listener = self.own(await self.run_blocking(_listen, self._desk))
+        listener = self._listener = self.own(await self.run_blocking(_prepared, self._desk))
+        listener.open()
         self.start_task(listener.serve())
         announce(self, {"type": "gateway", "url": listener.url})
 
@@ -98,8 +99,7 @@ class GatewayActor(GenServer):
             await self._listener.finish(LAST_WORDS)
 
 
-def _listen(desk: Desk) -> Listener:
-    # On a thread: the imports take a moment, and so may the look-up of a host's name.
+def _prepared(desk: Desk) -> Listener:
     from .listener import Listener  # noqa: PLC0415
 
     return Listener(desk)

@@ -20,7 +20,7 @@ from .chat_answers import ChunkWriter, broken, completion
 from .chat_request import ChatRequest, read_chat_request
 from .guard import read_body
 from .models import longest, patience, resolve
-from .problems import problem_of
+from .problems import problem_of, stopping
 from .visit import Visit, while_connected
 
 MAX_DEMAND: Final = 64
@@ -94,6 +94,10 @@ class _Asking:
                     await _body(send, data)
             except Error as error:
                 await _body(send, broken(problem_of(error)))
+            except asyncio.CancelledError:
+                if not self.visit.desk.closing:
+                    raise
+                await _body(send, broken(stopping()))
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _events(self, events: AsyncIterator[LMChunk | LMStreamEnd]) -> AsyncGenerator[bytes, None]:

@@ -26,16 +26,18 @@ class _Server(uvicorn.Server):
 
 
 class Listener:
-    """Listens from its making on, and serves until it is closed.
+    """A server that is opened once, and serves until it is closed.
+
+    Made on a thread: it loads much, and looks up the host's name.
 
     Args:
         desk: what requests need.
 
     Attributes:
-        url: where.
+        url: where it listens; empty before it is open.
 
     Raises:
-        StartError: the address cannot be listened at.
+        StartError: the host has no address.
     """
 
     def __init__(self, desk: Desk) -> None:
@@ -52,11 +54,42 @@ class Listener:
         config.load()
         self._desk = desk
         self._server = _Server(config)
-        self._socket = _listening(desk.settings.host, desk.settings.port)
-        self.url = _url(self._socket)
+        self._socket: socket.socket | None = None
+        self._where = f"{desk.settings.host}:{desk.settings.port}"
+        try:
+            found = socket.getaddrinfo(
+                desk.settings.host, desk.settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+        except OSError as error:
+            raise self._failure(error) from None
+        # A name may have several addresses; clients try the old kind too.
+        self._address = min(found, key=lambda each: each[0] != socket.AF_INET)
+        self.url = ""
+
+    def open(self) -> None:
+        """Listen; who connects waits until it serves.
+
+        Raises:
+            StartError: the address is taken, or not ours.
+        """
+        family, _, _, _, address = self._address
+        try:
+            self._socket = socket.create_server((address[0], address[1]), family=family, backlog=BACKLOG)
+        except OSError as error:
+            raise self._failure(error) from None
+        host, port = self._socket.getsockname()[:2]
+        self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    def _failure(self, error: OSError) -> StartError:
+        why = error.strerror or str(error)
+        return StartError(
+            f"expected to listen at {self._where}, got: {why}, at gateway.host and gateway.port",
+            reason=("listen_error", why),
+        )
 
     async def serve(self) -> None:
         """Serve until it is cancelled."""
+        assert self._socket is not None
         await self._server.serve(sockets=[self._socket])
 
     async def finish(self, seconds: float) -> None:
@@ -89,23 +122,5 @@ class Listener:
     def _stop_listening(self) -> None:
         for server in getattr(self._server, "servers", ()):
             server.close()
-        self._socket.close()
-
-
-def _listening(host: str, port: int) -> socket.socket:
-    try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        # A name may have several addresses; clients try the old kind too.
-        family, _, _, _, address = min(found, key=lambda each: each[0] != socket.AF_INET)
-        return socket.create_server(address[:2], family=family, backlog=BACKLOG)
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise StartError(
-            f"expected to listen at {host}:{port}, got: {why}, at gateway.host and gateway.port",
-            reason=("listen_error", why),
-        ) from None
-
-
-def _url(listening: socket.socket) -> str:
-    host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        if self._socket is not None:
+            self._socket.close()

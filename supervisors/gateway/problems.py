@@ -84,6 +84,11 @@ def busy(message: str) -> Refused:
     return Refused(Problem(503, message, _SERVER, "overloaded", retry_after=1.0))
 
 
+def stopping() -> Problem:
+    """What those are told who are still in work when the gateway stops."""
+    return busy("the gateway is stopping").problem
+
+
 @dataclass(frozen=True, slots=True)
 class _Row:
     error: type[Error]

@@ -16,7 +16,7 @@ from ...runtime.errors import Error
 from ...runtime.log import Logger
 from .desk import Desk
 from .guard import check_client
-from .problems import Problem, Refused, busy, problem_of
+from .problems import Problem, Refused, problem_of, stopping
 from .traces import joined
 
 T = TypeVar("T")
@@ -82,7 +82,7 @@ class Endpoint:
         except asyncio.CancelledError:
             if not self._desk.closing:
                 raise
-            response = None if begun else problem_response(busy("the gateway is stopping").problem, visit.headers)
+            response = None if begun else problem_response(stopping(), visit.headers)
         # What fails in the middle of an answer ends the connection.
         if response is not None and not begun:
             await response(scope, receive, noted)

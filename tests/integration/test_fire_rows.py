@@ -25,7 +25,7 @@ from dspex.runtime.errors import (
     LMServerError,
     LMTimeout,
 )
-from kit.fire import MODES, Fire, Latest, Mode, error_body, fire, pieces, whole
+from kit.fire import MODES, Fire, Latest, Mode, error_body, fire, pieces, steps, whole
 from kit.http_server import Exchange, HttpServer, Script
 
 modes = pytest.mark.parametrize("mode", MODES)
@@ -121,12 +121,12 @@ ROWS = [
     ),
     Row(
         "cut off",
-        lambda ex: (ex.reply(200, b'{"choices":[{"mess', length=500), ex.close())[0],
+        steps(lambda ex: ex.reply(200, b'{"choices":[{"mess', length=500), Exchange.close),
         LMProtocolError,
         True,
         True,
     ),
-    Row("no HTTP", lambda ex: (ex.send(b"SSH-2.0-OpenSSH\r\n\r\n"), ex.close())[0], LMProtocolError, True, True),
+    Row("no HTTP", steps(lambda ex: ex.send(b"SSH-2.0-OpenSSH\r\n\r\n"), Exchange.close), LMProtocolError, True, True),
 ]
 
 

@@ -20,7 +20,7 @@ from dspex.actors.provider_messages import ProviderStatus
 from dspex.runtime.messages import GetState
 from dspex.supervisors.app.picture import TreeNode
 from kit.application import Quick, Watch
-from kit.fire import KINDS, MODES, QUICK, ROOTS, Fire, error_body, error_event, pieces, whole
+from kit.fire import KINDS, MODES, QUICK, ROOTS, Fire, error_body, error_event, pieces, steps, whole
 from kit.http_server import Exchange, HttpServer, Script
 
 KEY = "q7-Zx/key+0123456789"
@@ -33,14 +33,13 @@ def echo(ex: Exchange) -> str:
     return " ".join(f"{name}: {value}" for name, value in ex.request.headers.items())
 
 
-def stream_of(*parts: bytes, end: bool = True, head: dict[str, str] | None = None) -> Callable[[Exchange], None]:
+def stream_of(*parts: bytes, end: bool = True) -> Script:
     """A stream of these pieces."""
 
     def send(ex: Exchange) -> None:
-        ex.head(**(head or {}))
-        for part in parts:
+        ex.head()
+        for part in (*parts, b"") if end else parts:
             ex.chunk(part)
-        ex.chunk(b"") if end else ex.reset()
 
     return send
 
@@ -65,8 +64,10 @@ SCRIPTS: dict[str, Callable[[str], Script]] = {
     "a redirect": lambda kind: lambda ex: ex.reply(302, b"", headers={"Location": f"http://x.invalid/?key={KEY}"}),
     "a page": lambda kind: lambda ex: ex.reply(200, echo(ex).encode(), content_type="text/html"),
     "no JSON": lambda kind: lambda ex: ex.reply(200, b"{" + echo(ex).encode()),
-    "no HTTP": lambda kind: lambda ex: (ex.send(echo(ex).encode() + b"\r\n\r\n"), ex.close())[0],
-    "a bad header": lambda kind: lambda ex: (ex.send(f"HTTP/1.1 200 OK\r\nbad {KEY}\r\n\r\n".encode()), ex.close())[0],
+    "no HTTP": lambda kind: steps(lambda ex: ex.send(echo(ex).encode() + b"\r\n\r\n"), Exchange.close),
+    "a bad header": lambda kind: steps(
+        lambda ex: ex.send(f"HTTP/1.1 200 OK\r\nbad {KEY}\r\n\r\n".encode()), Exchange.close
+    ),
     "request id": lambda kind: lambda ex: ex.reply(500, error_body(kind), headers={"x-request-id": KEY}),
     "request id of an answer": lambda kind: lambda ex: ex.reply(200, whole(kind), headers={"x-request-id": HEADER}),
     "content type": lambda kind: lambda ex: ex.reply(200, b"?", content_type=f"text/{HEADER}"),
@@ -77,8 +78,8 @@ SCRIPTS: dict[str, Callable[[str], Script]] = {
         lambda ex: stream_of(*pieces(kind, "Hello ", "there")[:3], echoed(error_event(kind), ex))(ex)
     ),
     "a malformed stream": lambda kind: lambda ex: malformed(ex, kind),
-    "a broken chunk": lambda kind: (
-        lambda ex: (stream_of(*pieces(kind, "Hello ")[:2], end=False)(ex), ex.send(f"{KEY}\r\n".encode()))[0]
+    "a broken chunk": lambda kind: steps(
+        stream_of(*pieces(kind, "Hello ")[:2], end=False), lambda ex: ex.send(f"{KEY}\r\n".encode()), Exchange.hang
     ),
     "hang": lambda kind: lambda ex: ex.hang(),
     "an answer": lambda kind: lambda ex: ex.reply(200, whole(kind)),
@@ -89,7 +90,7 @@ SCRIPTS: dict[str, Callable[[str], Script]] = {
 @contextmanager
 def burning(server: HttpServer, folder: Path, kind: str) -> Iterator[Fire]:
     """An application with a file of events that keeps prompts, and a provider with secrets."""
-    provider = {**QUICK, "kind": kind, "base_url": server.url + ROOTS[kind], "api_key": KEY, "attempt_timeout": 0.3}
+    provider = {**QUICK, "kind": kind, "base_url": server.url + ROOTS[kind], "api_key": KEY, "attempt_timeout": 0.2}
     config = {
         "events": {"path": str(folder / "events.db"), "capture_prompts": True},
         "ai": {

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -117,7 +118,8 @@ def test_whoever_comes_during_the_storm_waits_too(burning: Fire, mode: Mode) -> 
 def test_a_server_that_wants_too_long(burning: Fire, mode: Mode) -> None:
     """Longer than the caller has, or than is ever waited: told at once, and not tried again."""
     with HttpServer(lambda ex: ex.reply(429, error_body("openai"), headers={"retry-after": "60"})) as server:
-        for settings in ({}, {"retry_after_max": 10.0, "timeout": 100.0}):
+        several: tuple[dict[str, Any], ...] = ({}, {"retry_after_max": 10.0, "timeout": 100.0})
+        for settings in several:
             id = burning.provider(server.url, **settings)
             server.requests.clear()
             with pytest.raises(LMRateLimited) as caught:
@@ -150,7 +152,7 @@ DAY = 86_400.0
 
 @pytest.mark.parametrize("jump", [DAY, -DAY, 365 * DAY])
 def test_the_wall_clock_jumps(jump: float) -> None:
-    """Breaker, limits, pauses and deadlines go by a clock that does not: what was closed stays closed, and no longer."""
+    """Breaker, limits and deadlines go by a clock that does not: what was closed stays closed, and no longer."""
     clock = Jumping()
     down = threading.Event()
     down.set()

@@ -13,8 +13,8 @@ import pytest
 
 from dspex.actors.budget_messages import Amount
 from dspex.runtime.errors import LMError, LMProtocolError, LMServerError, LMTimeout, StreamInterrupted
-from kit.fire import KINDS, Fire, Latest, error_event, fire, pieces, whole
-from kit.http_server import Exchange, HttpServer
+from kit.fire import KINDS, Fire, Latest, error_event, fire, pieces, steps, whole
+from kit.http_server import Exchange, HttpServer, Script
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 TEXTS = ("Grüße ", "an ", "alle 😀")
@@ -46,26 +46,26 @@ class Break:
     """How a stream breaks.
 
     Attributes:
-        do: does it, after what was sent; told the format.
+        do: does it, after what was sent; made for the format.
         error: what that is before anything was delivered.
         settings: of the provider.
     """
 
-    do: Callable[[Exchange, str], None]
+    do: Callable[[str], Script]
     error: type[LMError]
     settings: tuple[tuple[str, Any], ...] = ()
 
 
 BREAKS = {
-    "truncated": Break(lambda ex, kind: ex.chunk(b""), LMProtocolError),
-    "closed": Break(lambda ex, kind: ex.close(), LMProtocolError),
-    "reset": Break(lambda ex, kind: ex.reset(), LMProtocolError),
-    "malformed": Break(lambda ex, kind: (ex.chunk(half(pieces(kind, "x y z")[1])), ex.hang())[0], LMProtocolError),
-    "bad chunk": Break(lambda ex, kind: (ex.send(b"no length\r\n"), ex.hang())[0], LMProtocolError),
-    "error event": Break(lambda ex, kind: (ex.chunk(error_event(kind)), ex.hang())[0], LMServerError),
-    "stalled": Break(
-        lambda ex, kind: ex.hang(), LMTimeout, (("first_chunk_timeout", 0.15), ("chunk_timeout", 0.15))
+    "truncated": Break(lambda kind: lambda ex: ex.chunk(b""), LMProtocolError),
+    "closed": Break(lambda kind: Exchange.close, LMProtocolError),
+    "reset": Break(lambda kind: Exchange.reset, LMProtocolError),
+    "malformed": Break(
+        lambda kind: steps(lambda ex: ex.chunk(half(pieces(kind, "x y z")[1])), Exchange.hang), LMProtocolError
     ),
+    "bad chunk": Break(lambda kind: steps(lambda ex: ex.send(b"no length\r\n"), Exchange.hang), LMProtocolError),
+    "error event": Break(lambda kind: steps(lambda ex: ex.chunk(error_event(kind)), Exchange.hang), LMServerError),
+    "stalled": Break(lambda kind: Exchange.hang, LMTimeout, (("first_chunk_timeout", 0.15), ("chunk_timeout", 0.15))),
 }
 breaks = pytest.mark.parametrize("how", BREAKS)
 
@@ -79,7 +79,7 @@ def test_before_the_first_text(burning: Fire, kind: str, how: str) -> None:
     def script(ex: Exchange) -> None:
         if len(server.requests) == 1:
             send(ex, parts[0], end=False)
-            fault.do(ex, kind)
+            fault.do(kind)(ex)
         else:
             send(ex, *parts)
 
@@ -105,16 +105,21 @@ def test_after_the_first_text(burning: Fire, kind: str, how: str) -> None:
     def script(ex: Exchange) -> None:
         send(ex, *parts[:3], end=False)
         delivered.wait(5)
-        fault.do(ex, kind)
+        fault.do(kind)(ex)
 
-    with HttpServer(script) as server, pytest.raises(StreamInterrupted) as caught:
-        id = burning.provider(server.url, kind, **dict(fault.settings))
-        seen: list[str] = []
+    seen: list[str] = []
+
+    def read(id: str) -> None:
         with burning.app.lm.stream(id, "Hi") as stream:
             for chunk in stream:
                 seen.append(chunk.text)
                 if "".join(seen) == "Grüße an ":
                     delivered.set()
+
+    with HttpServer(script) as server:
+        id = burning.provider(server.url, kind, **dict(fault.settings))
+        with pytest.raises(StreamInterrupted) as caught:
+            read(id)
     error = caught.value
     assert "".join(seen) == error.facts["text"] == "Grüße an "
     assert (error.facts["cause"], error.provider) == (fault.error.code, id)

@@ -13,6 +13,7 @@ from dspex.runtime.errors import (
     LMError,
     LMInvalidRequest,
     LMQuotaExceeded,
+    LMRateLimited,
     StreamInterrupted,
 )
 from kit.fire import KINDS, MODES, ROOTS, Fire, Latest, Mode, fire
@@ -128,16 +129,14 @@ def test_a_prompt_that_is_too_long(burning: Fire, llmock: Any, kind: str, mode: 
 @kinds
 @modes
 def test_a_real_quota(burning: Fire, llmock: Any, kind: str, mode: Mode) -> None:
-    """A server's own limit on requests, whose wait is longer than the caller has: told at once, nothing sent in vain."""
+    """A server's own limit, whose wait is longer than the caller has: told at once, nothing sent in vain."""
     id = at(burning, llmock, kind)
     llmock.limits(rpm=2)
-    answered = 0
-    for number in range(4):
-        try:
-            answered += bool(burning.ask(id, mode, str(number), timeout=3.0).text)
-        except LMError as error:
-            assert error.code == "lm_rate_limited"
-    assert answered == 2
+    for number in range(2):
+        assert burning.ask(id, mode, str(number)).text
+    for number in range(2, 4):
+        with pytest.raises(LMRateLimited):
+            burning.ask(id, mode, str(number), timeout=3.0)
     assert attempts(llmock) == 3  # the last caller was told by our own gate
     assert not [finding for finding in llmock.verdict().findings if finding.code != "gave_up"]
 
@@ -199,11 +198,9 @@ def test_a_broken_tool_call(burning: Fire, llmock: Any, kind: str, mode: Mode, f
     id = at(burning, llmock, kind)
     llmock.tool_mode("auto").break_tool_call(fault, times=None)
     tool = {"type": "function", "function": {"name": "add", "parameters": {"type": "object", "properties": {}}}}
-    try:
-        assert burning.ask(id, mode, tools=(tool,)).tool_calls
-    except LMError as error:
-        assert error.code == "lm_protocol"
-    assert burning.protection(id).in_flight == 0
+    (call,) = burning.ask(id, mode, tools=(tool,)).tool_calls
+    assert call.name == ("add" if fault == "malformed_arguments" else call.name)
+    burning.quiet(id)
     llmock.assert_resilient(strict=True)
 
 

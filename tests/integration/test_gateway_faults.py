@@ -9,7 +9,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -21,6 +21,7 @@ import pytest
 import dspex
 from dspex.runtime.errors import CallError, ConfigError
 from dspex.supervisors.gateway.messages import GatewayStatus
+from dspex.supervisors.messages import TerminateChild
 from kit.application import IN_MEMORY, Gate, Quick, Slow, Watch, answering, application, provider_of, trip
 from kit.gateway import DONE, MESSAGES, TOKEN, Serving, gateway, piece, streaming
 from kit.http_server import Exchange, HttpServer
@@ -286,6 +287,34 @@ def test_a_stop_at_once_tells_who_waits() -> None:
         assert time.monotonic() - began < 2.0
         answer = raw.recv(65536)
         assert answer.startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize(
+    ("stop", "code"),
+    [
+        (lambda app: app.stop(), "application_down"),
+        (lambda app: app.call("supervisor/gateway", TerminateChild("http")), "overloaded"),
+    ],
+    ids=["application", "gateway"],
+)
+def test_a_stop_at_once_ends_streams_with_an_error(
+    stop: Callable[[dspex.App], None], code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A stream that is cut by a stop says so to its client, and nobody is told of a defect."""
+
+    def hang(exchange: Exchange) -> None:
+        exchange.head()
+        exchange.chunk(piece("first"))
+        exchange.hang()
+
+    with gateway(hang) as serving, serving.client() as client:
+        stream = iter(client.chat.completions.create(model="local", messages=MESSAGES, stream=True))
+        assert next(stream).choices[0].delta.content == "first"
+        stop(serving.app)
+        with pytest.raises(openai.APIError) as raised:
+            next(stream)
+        assert raised.value.code == code
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
 
 
 def test_the_host_programs_signals_and_logging_are_left_alone(caplog: pytest.LogCaptureFixture) -> None:

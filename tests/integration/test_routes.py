@@ -91,7 +91,8 @@ def test_the_order_is_that_of_preference(town: Town) -> None:
     assert (answer.text, answer.provider) == ("b", "b")
     assert [(attempt.provider, attempt.status) for attempt in answer.attempts] == [("a", 500), ("b", 200)]
     (fallback,) = town.app.events.query(type="lm_fallback").events
-    assert (fallback.route, fallback.from_provider, fallback.to_provider) == ("any", "a", "b")
+    told = fallback.model_dump()
+    assert (told["route"], told["from_provider"], told["to_provider"]) == ("any", "a", "b")
     says(town.b).status = 500
     with pytest.raises(LMServerError) as caught:
         town.ask()

@@ -501,8 +501,8 @@ def test_events_of_a_streamed_prediction(app: dspex.App) -> None:
     execution, request = found["module_execution"], found["lm_request"]
     assert (execution.span_id, request.parent_id) == (info.span_id, info.span_id)
     assert {event.user for event in found.values()} == {"ann"}
-    assert request.stream
-    assert found["lm_response"].output_tokens == 3
+    assert request.model_dump()["stream"]
+    assert found["lm_response"].model_dump()["output_tokens"] == 3
     assert root
 
 

@@ -16,6 +16,7 @@ from dspex.actors.lm import LMResponse
 from dspex.actors.protection_messages import ProtectionReport, ProtectionStatus
 from dspex.supervisors.app import names
 from kit.application import IN_MEMORY
+from kit.http_server import Exchange, Script
 
 Mode: TypeAlias = Literal["whole", "stream"]
 MODES: Final[tuple[Mode, ...]] = ("whole", "stream")
@@ -66,8 +67,7 @@ class Fire:
     def read(self, id: str, pieces: list[str], text: str = "Hi", **how: Any) -> LMResponse:
         """Ask for an answer in pieces, and note them as they come."""
         with self.app.lm.stream(id, text, **how) as stream:
-            for chunk in stream:
-                pieces.append(chunk.text)
+            pieces.extend(chunk.text for chunk in stream)
             result: LMResponse = stream.result
         assert "".join(pieces) == result.text
         return result
@@ -101,6 +101,16 @@ def fire(**options: Any) -> Iterator[Fire]:
     config = {**IN_MEMORY, "ai": {"caching": {"enabled": False}}, **options.pop("config", {})}
     with dspex.start(config=config, **options) as app:
         yield Fire(app)
+
+
+def steps(*each: Script) -> Script:
+    """One after the other."""
+
+    def script(ex: Exchange) -> None:
+        for step in each:
+            step(ex)
+
+    return script
 
 
 # -- what servers say, in each format ----------------------------------------------------------------
@@ -146,8 +156,10 @@ def pieces(kind: str, *texts: str) -> list[bytes]:
             return [_events(before), *map(_events, [[one] for one in said]), _events(after) + b"data: [DONE]\n\n"]
         case "openai_responses":
             answer = whole(kind, "".join(texts))
-            start = [{"type": "response.created", "response": {**answer, "status": "in_progress", "output": []}}]
-            place = {"item_id": "i1", "output_index": 0, "content_index": 0}
+            start: list[dict[str, Any]] = [
+                {"type": "response.created", "response": {**answer, "status": "in_progress", "output": []}}
+            ]
+            place: dict[str, Any] = {"item_id": "i1", "output_index": 0, "content_index": 0}
             said = [{"type": "response.output_text.delta", "delta": text, **place} for text in texts]
             end = [{"type": "response.completed", "response": answer}]
         case "anthropic":
@@ -157,7 +169,7 @@ def pieces(kind: str, *texts: str) -> list[bytes]:
                 {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
                 {"type": "ping"},
             ]
-            delta = {"type": "content_block_delta", "index": 0}
+            delta: dict[str, Any] = {"type": "content_block_delta", "index": 0}
             said = [{**delta, "delta": {"type": "text_delta", "text": text}} for text in texts]
             end = [
                 {"type": "content_block_stop", "index": 0},

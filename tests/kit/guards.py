@@ -121,7 +121,7 @@ class Post:
         events: all events.
     """
 
-    def __init__(self, system: VirtualSystem, *, caching: bool = False, **settings: Any) -> None:
+    def __init__(self, system: VirtualSystem, *, caching: bool = False, transport: Any = None, **settings: Any) -> None:
         self.system = system
         self.book = Book()
         self.script = ScriptedProvider()
@@ -135,7 +135,7 @@ class Post:
         system.spawn(ConfigurationActor, Settings.model_validate({"ai": ai}), name="core/config")
         system.spawn(Budgets, self.book, name="core/budgets")
         system.spawn(Protection, self.book, name="protection/p")
-        system.spawn(ProviderActor, "p", transport=self.script.transport, name="provider/p")
+        system.spawn(ProviderActor, "p", transport=transport or self.script.transport, name="provider/p")
         system.spawn(DynamicSupervisor, name="streams/p")
         self.events.clear()
 

@@ -7,15 +7,24 @@ from typing import Any
 
 import pytest
 
-from dspex.runtime.child_spec import ChildSpec, child_spec
+from dspex.runtime.child_spec import ChildSpec, StartChild, child_spec
 from dspex.runtime.errors import AlreadyStarted, NoProcess, SpecError, StartError, SupervisorError, UnknownMessage
 from dspex.runtime.gen_server import Ignore, Ignored
 from dspex.runtime.messages import Suspend
 from dspex.runtime.reasons import Crash
 from dspex.supervisors.backoff import Backoff
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.supervisors.messages import ChildCounts, CountChildren, DeleteChild, GetChildSpec, RestartChild, StartInstance, TerminateChild, WhichChild, WhichChildren
-from dspex.runtime.child_spec import StartChild
+from dspex.supervisors.messages import (
+    ChildCounts,
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    StartInstance,
+    TerminateChild,
+    WhichChild,
+    WhichChildren,
+)
 from dspex.supervisors.simple import SimpleSupervisor
 from dspex.supervisors.supervisor import Supervisor
 from kit.supervision import Ask, End, House, Script, Stubborn, Worker, in_house

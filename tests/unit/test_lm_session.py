@@ -67,7 +67,12 @@ def test_attempts_go_on_until_one_succeeds() -> None:
         world.rules(server_error(), refused(), failure(409), "Hello")
         answer = world.ask()
         assert world.book.ends == ["server", "connection", "conflict", None]
-        assert [one.error_code for one in answer.attempts] == ["lm_server_error", "lm_connection", "lm_server_error", None]
+        assert [one.error_code for one in answer.attempts] == [
+            "lm_server_error",
+            "lm_connection",
+            "lm_server_error",
+            None,
+        ]
         assert [one.number for one in answer.attempts] == [1, 2, 3, 4]
         assert len(world.book.reservations) == len(world.book.paid) == 1
         world.book.balanced()
@@ -375,7 +380,9 @@ def test_a_thousand_requests_leave_the_books_balanced() -> None:
 
         ends = world.system.run(run())
         world.system.settle()
-        assert all(not isinstance(end, BaseException) or isinstance(end, Error | asyncio.CancelledError) for end in ends)
+        assert all(
+            not isinstance(end, BaseException) or isinstance(end, Error | asyncio.CancelledError) for end in ends
+        )
         assert not any(isinstance(end, CallTimeout) for end in ends)
         assert len(world.book.paid) == len(world.book.reservations)
         assert refusals > 0

@@ -333,7 +333,8 @@ def test_expected_failures_are_replies(outcome: Any, error: type[Exception], wor
         assert scene.house.address("module/qa") == address
         assert (await scene.ask()).answer == 1.5
 
-    play(outcome, response("[[ ## answer ## ]]\n1.5"), signature="question -> answer: float")(scenario)
+    settings = {"signature": "question -> answer: float", "retry_failed_predictions": False}
+    play(outcome, response("[[ ## answer ## ]]\n1.5"), **settings)(scenario)
 
 
 def test_a_provider_that_is_not_there() -> None:
@@ -604,7 +605,11 @@ def test_settings_from_the_configuration() -> None:
     """With its id alone a module takes its settings from the configuration, and what is silent there is the default."""
 
     async def scenario(scene: Scene, config: FakeConfig) -> None:
-        assert [path for _, path in config.subscribers] == [("modules", "qa"), ("dspex", "modules")]
+        assert [path for _, path in config.subscribers] == [
+            ("modules", "qa"),
+            ("dspex", "modules"),
+            ("dspex", "signatures"),
+        ]
         status = await scene.status()
         assert (status.signature, status.provider, status.demos) == ("question -> answer", "local", 1)
         assert (status.max_concurrency, status.options.timeout, status.adapter) == (2, 30.0, "chat")

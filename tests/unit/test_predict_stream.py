@@ -14,13 +14,12 @@ from dspex.actors.field_chunks import FieldChunk, PredictionEnd
 from dspex.actors.lm import LMResponse, Usage
 from dspex.actors.lm_chunks import LMChunk, LMStreamEnd
 from dspex.actors.lm_failures import lm_error
-from dspex.actors.lm_stream import Leave
 from dspex.actors.module_messages import ModuleInfo, PredictOptions, PredictStream
 from dspex.actors.module_plan import ModulePlan
 from dspex.actors.predict import PredictModule
 from dspex.actors.predict_stream import PredictionClosed, PredictionStream
 from dspex.actors.prediction import PredictionInfo
-from dspex.actors.provider_messages import SUBSCRIBE_PATIENCE, OpenStream, StreamOpened
+from dspex.actors.provider_messages import SUBSCRIBE_PATIENCE, Leave, OpenStream, StreamOpened
 from dspex.runtime.errors import ActorDied, CallCancelled, ConfigError, LMServerError, NoProcess, ParseError
 from dspex.runtime.gen_server import GenServer, call, cast
 from dspex.runtime.stages import Producer, Subscription

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspex.runtime.child_spec import ChildSpec, child_spec
+from dspex.runtime.child_spec import ChildSpec, StartChild, child_spec
 from dspex.runtime.errors import (
     ActorDied,
     AlreadyStarted,
@@ -23,8 +23,17 @@ from dspex.runtime.gen_server import GenServer, Ignore, Ignored, StartFailed
 from dspex.runtime.reasons import Crash
 from dspex.supervisors.backoff import Backoff
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.supervisors.messages import ChildCounts, CountChildren, DeleteChild, GetChildSpec, RestartChild, StartInstance, TerminateChild, WhichChild, WhichChildren
-from dspex.runtime.child_spec import StartChild
+from dspex.supervisors.messages import (
+    ChildCounts,
+    CountChildren,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    StartInstance,
+    TerminateChild,
+    WhichChild,
+    WhichChildren,
+)
 from dspex.supervisors.reports import START_EVENT
 from dspex.supervisors.simple import SimpleSupervisor
 from dspex.supervisors.supervisor import Supervisor

@@ -1,0 +1,263 @@
+"""Child interpreters and real ends: kill -9 on either side, exits, stuck code, restarts, and nothing left behind."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.runtime.child_spec import ChildSpec
+from dspex.runtime.errors import ActorDied, NoProcess
+from dspex.runtime.outcomes import StartFailed
+from dspex.runtime.reasons import KILLED, describe
+from dspex.supervisors.supervisor import Supervisor
+from kit.engine import Lab, in_lab, running_engine
+from kit.placed import Do, DoAsync, Note, Trapper, Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+PROCESS_DIED = "process_died"
+
+
+def at(test: Callable[[Lab], Awaitable[None]]) -> None:
+    """Run a test in real time."""
+    in_lab(test, virtual=False)
+
+
+def exists(pid: int) -> bool:
+    """Whether there is such a process, and no zombie."""
+    try:
+        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text("ascii")
+    except FileNotFoundError:
+        return False
+
+
+async def gone(pid: int, seconds: float = 2.0) -> None:
+    """Wait until there is no trace of a process, not even a zombie."""
+    until = time.monotonic() + seconds
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < until, f"process {pid} is still there"
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        (Do("die", (signal.SIGKILL,)), (PROCESS_DIED, "SIGKILL")),
+        (Do("die", (signal.SIGSEGV,)), (PROCESS_DIED, "SIGSEGV")),
+        (Do("quit", (3,)), (PROCESS_DIED, 3)),
+    ],
+)
+def test_the_death_of_the_process_is_an_exit_like_any_other(how: Do, reason: Any) -> None:
+    """Callers, watchers and links are told the signal or the exit code; what waited is not lost silently."""
+
+    async def test(lab: Lab) -> None:
+        there = await lab.start(Worker, placement="process", name="w/there")
+        linked = await lab.start(Worker)
+        await lab.call(linked, Do("link", (there,)))
+        inner = await lab.call(there, DoAsync("spawn"))
+        watched = asyncio.ensure_future(lab.down(inner))
+        await asyncio.sleep(0)
+        pid = await lab.call(there, Do("pid"))
+        asked = [asyncio.ensure_future(lab.error(there, what)) for what in (how, Do("me"))]
+        await asyncio.sleep(0)
+        lab.engine.cast(there, Note(1))
+        for error in await asyncio.gather(*asked):
+            assert isinstance(error, ActorDied) and error.reason == reason
+        assert await lab.down(linked) == reason
+        assert await watched == reason
+        assert lab.engine.dead_letters.count == 1
+        assert isinstance(await lab.error("w/there", Do("me")), NoProcess)
+        await gone(pid)
+
+    at(test)
+
+
+def test_a_stuck_handler_is_killed() -> None:
+    """A kill is real: a plain handler that never returns ends with its process."""
+
+    async def test(lab: Lab) -> None:
+        there = await lab.start(Worker, placement="process")
+        pid = await lab.call(there, Do("pid"))
+        asked = asyncio.ensure_future(lab.error(there, Do("hang")))
+        await asyncio.sleep(0.05)
+        assert lab.engine.kill(there)
+        assert describe((await asked).reason) == KILLED
+        await gone(pid)
+        assert lab.engine.counters.abandoned_threads == 0
+
+    at(test)
+
+
+def test_an_init_that_never_returns_is_killed_at_its_time() -> None:
+    """A start time-out is real, and a cancelled start ends the process too."""
+
+    async def test(lab: Lab) -> None:
+        before = children()
+        began = lab.engine.now()
+        outcome = await lab.engine.spawn(Worker, ("block",), placement="process", start_timeout=0.5)
+        assert outcome == StartFailed("timeout")
+        assert 0.5 <= lab.engine.now() - began < 2.0
+        starting = asyncio.ensure_future(lab.engine.spawn(Worker, ("block",), placement="process"))
+        await asyncio.sleep(0.1)
+        starting.cancel()
+        await asyncio.wait([starting])
+        for pid in children() - before:
+            await gone(pid)
+
+    at(test)
+
+
+def test_a_process_that_dies_while_it_starts() -> None:
+    """The start has failed, with the exit code."""
+
+    async def test(lab: Lab) -> None:
+        assert await lab.engine.spawn(Worker, ("exit", 4), placement="process") == StartFailed((PROCESS_DIED, 4))
+
+    at(test)
+
+
+def test_a_stubborn_child_is_killed_after_its_shutdown_time() -> None:
+    """A supervisor asks, waits for the spec's seconds, and then kills the process."""
+
+    async def test(lab: Lab) -> None:
+        spec = ChildSpec("w", Trapper, name="w/there", placement="process", shutdown=0.3)
+        supervisor = await lab.start(Supervisor, [spec])
+        pid = await lab.call("w/there", Do("pid"))
+        lab.engine.cast("w/there", Note(1))
+        asked = asyncio.ensure_future(lab.error("w/there", Do("hang")))
+        await asyncio.sleep(0.05)
+        began = lab.engine.now()
+        assert await lab.order_down(supervisor) == "shutdown"
+        assert 0.3 <= lab.engine.now() - began < 1.5
+        await asked
+        await gone(pid)
+
+    at(test)
+
+
+def test_a_supervisor_restarts_it_until_it_is_too_much() -> None:
+    """Callers by name wait for the next incarnation, which knows why; the intensity rule holds."""
+
+    async def test(lab: Lab) -> None:
+        spec = ChildSpec("w", Worker, name="w/there", placement="process")
+        supervisor = await lab.start(Supervisor, [spec], kwargs={"max_restarts": 1, "max_seconds": 60.0})
+        first = await lab.call("w/there", Do("pid"))
+        os.kill(first, signal.SIGKILL)
+        await gone(first)
+        second = await lab.call("w/there", Do("pid"))
+        context = await lab.call("w/there", Do("restart_context"))
+        assert second != first
+        assert context.reason == (PROCESS_DIED, "SIGKILL")
+        entry = lab.engine.names.get("w/there")
+        assert entry is not None and (entry.incarnation, entry.restarts) == (2, 1)
+        assert entry.metadata["pid"] == second
+        os.kill(second, signal.SIGKILL)
+        assert await lab.down(supervisor) == "shutdown"
+
+    at(test)
+
+
+def test_nothing_is_left_behind_after_fifty_ends() -> None:
+    """No zombie, no file descriptor, no thread, whichever way they ended."""
+
+    async def test(lab: Lab) -> None:
+        await lab.error(await lab.start(Worker, placement="process"), Do("exit", ("warm",)))
+        await asyncio.sleep(0.5)
+        before, files = children(), len(os.listdir("/proc/self/fd"))
+        pids: list[int] = []
+        for number in range(0, 50, 5):
+            workers = [await lab.start(Worker, placement="process") for _ in range(5)]
+            pids += [await lab.call(each, Do("pid")) for each in workers]
+            for place, each in enumerate(workers):
+                if place == number // 5 % 5:
+                    os.kill(pids[number + place], signal.SIGKILL)
+                elif place % 2:
+                    lab.engine.kill(each)
+                else:
+                    await lab.error(each, Do("exit", ("over",)))
+                await lab.down(each)
+        for pid in pids:
+            await gone(pid, 5.0)
+        await asyncio.sleep(0.05)
+        assert children() <= before
+        assert len(os.listdir("/proc/self/fd")) == files
+
+    at(test)
+
+
+def test_the_engines_stop_ends_every_process() -> None:
+    """Also one whose handler is stuck."""
+    with running_engine() as engine:
+        one = engine.outside.spawn(Worker, placement="process").address
+        two = engine.outside.spawn(Worker, placement="process").address
+        pids = [engine.call_blocking(each, Do("pid")) for each in (one, two)]
+        engine.post(engine.cast, two, Note(1))
+        engine.cast(two, Note(1))
+        engine.stop(timeout=1.0)
+    asyncio.run(all_gone(pids))
+
+
+async def all_gone(pids: list[int]) -> None:
+    for pid in pids:
+        await gone(pid)
+
+
+PARENT = """
+import sys, time
+from dspex.runtime.engine import Engine
+from kit.placed import Do, Note, Worker
+engine = Engine()
+for busy in ({busy}, False):
+    there = engine.outside.spawn(Worker, placement="process").address
+    pid = engine.call_blocking(there, Do("pid"))
+    if busy:
+        engine.outside.call_blocking
+        import threading
+        threading.Thread(target=lambda: engine.call_blocking(there, Do({busy!r}, {args}), None), daemon=True).start()
+    print(pid, flush=True)
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize(("busy", "args"), [("hang", ()), ("burn", (60.0,))])
+def test_children_die_with_their_parent(busy: str, args: tuple[Any, ...]) -> None:
+    """Also on kill -9 of the parent, and also a child whose loop is held by its handler."""
+    parent = subprocess.Popen(
+        [sys.executable, "-c", PARENT.format(busy=repr(busy), args=args).replace(repr(repr(busy)), repr(busy))],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+    )
+    assert parent.stdin is not None and parent.stdout is not None
+    try:
+        pids = [int(parent.stdout.readline()) for _ in range(2)]
+        assert parent.stdout.readline() == "ready\n"
+        assert all(exists(pid) for pid in pids)
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdin.close()
+        parent.stdout.close()
+    until = time.monotonic() + 2.0
+    while any(exists(pid) for pid in pids):
+        assert time.monotonic() < until, "a child outlives its parent"
+        os.sched_yield()
+
+
+def children() -> set[int]:
+    """The processes that this one has started and not waited for."""
+    found: set[int] = set()
+    for task in Path("/proc/self/task").iterdir():
+        found |= {int(pid) for pid in (task / "children").read_text("ascii").split()}
+    return found
