@@ -44,7 +44,7 @@ class HttpxStream:
         headers = _headers(answer)
         self._pieces = answer.aiter_bytes() if "content-encoding" in headers else _plain(answer)
         for name in _KEPT:
-            if any(len(secret) > 3 and secret in headers.get(name, "") for secret in secrets):
+            if name in headers and any(len(secret) > 3 and secret in headers[name] for secret in secrets):
                 headers[name] = REDACTED
         self._head = HttpResponse(answer.status_code, headers)
 

@@ -144,6 +144,7 @@ class Predict:
 class PredictStream(Predict):
     """As :class:`Predict`, in pieces; answers a :class:`PredictionOpened` once the model's first piece is there.
 
+    An answer that does not fit is not repaired: its pieces were given away already.
     The options' time-out is that of the beginning; afterwards the provider's limits of a stream hold. The prediction
     ends when its last consumer leaves.
 

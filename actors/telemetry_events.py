@@ -345,6 +345,8 @@ def usable_number(kind: str, value: object) -> float | None:
     """A measurement as a number this kind of metric can take, or None."""
     if type(value) is float and 0.0 <= value < math.inf:
         return value
+    if type(value) is int and 0 <= value < 2**63:
+        return value
     if isinstance(value, Decimal):
         value = float(value) if value.is_finite() else None
     if isinstance(value, bool) or not isinstance(value, int | float):
@@ -395,7 +397,7 @@ class Translator:
                     continue
                 number = usable
             # Neighbours in the table mostly have the same labels, and those are what costs here.
-            if rule.labels != last:
+            if rule.labels is not last:
                 last, labels = rule.labels, labels_of(rule, metadata)
             updates.append(Update(metric.kind, metric.name, labels, number))
         return updates

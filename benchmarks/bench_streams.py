@@ -13,7 +13,7 @@ import json
 import statistics
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ from .lm_server import bytes_sent, lm_server
 CHUNKS = 50_000
 SIZE = 5
 FIRST = 200
-Measure = Callable[[str], Awaitable[float]]
+Measure = Callable[[str], Coroutine[Any, Any, float]]
 
 
 def measured(measure: Measure) -> Callable[[], float]:
@@ -100,7 +100,7 @@ class Sink(Consumer):
         self.count, self.over = 0, over
         self.subscribe_to(target, max_demand=1000, cancel="transient")
 
-    def handle_events(self, events: Iterable[Any], source: Any) -> None:
+    def handle_events(self, events: Iterable[Any], subscription: Any) -> None:
         for event in events:
             if isinstance(event, LMChunk):
                 self.count += 1

@@ -53,7 +53,7 @@ def events(count: int, size: int) -> Iterator[bytes]:
     many = max(_BLOCK // len(one), 1)
     for start in range(0, count, many):
         yield one * min(many, count - start)
-    last = {"index": 0, "delta": {}, "finish_reason": "stop"}
+    last: dict[str, Any] = {"index": 0, "delta": {}, "finish_reason": "stop"}
     yield event({}, choices=[last]) + event({}, choices=[], usage=USAGE) + b"data: [DONE]\n\n"
 
 

@@ -12,7 +12,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
 from thespian.actors import Actor, ActorAddress, ActorExitRequest, ChildActorExited
 
@@ -57,7 +57,10 @@ class Cell(ThespianRef):
     its start is over, while a coroutine of it runs, after its end): one test on the hot path.
     ``guards`` counts the reasons why the actor's code may stand where it must not touch the engine:
     it runs on a daemon thread, or the actor has ended. Zero, as a rule: again one test.
+    ``elsewhere``: the actor runs in another process, and what is put here is sent there.
     """
+
+    elsewhere: ClassVar[bool] = False
 
     __slots__ = (
         "__weakref__",

@@ -170,7 +170,9 @@ class JsonText:
             self.wrong("a JSON value", repr(word[:20]) if word else None, start)
         if len(word) > MAX_DIGITS:
             self.wrong(f"a number of at most {MAX_DIGITS} digits", f"one of {len(word)}", start)
-        number = int(word) if _WHOLE.fullmatch(word) else float(word)
+        if _WHOLE.fullmatch(word):
+            return int(word)
+        number = float(word)
         if not math.isfinite(number):
             self.wrong("a number that a float can hold", word[:20], start)
         return number

@@ -54,6 +54,7 @@ class PlacedCell(Cell):
         interpreter: the process, once it was started.
     """
 
+    elsewhere = True
     __slots__ = ("_early", "_left", "_lost", "_on_started", "_portal", "interpreter")
 
     def __init__(self, engine: Engine, number: int, cls: type[Actor], parent: Cell | None) -> None:

@@ -33,6 +33,7 @@ class RemoteCell(Cell):
         target: what the other side is told to deliver to: an address of it, or a name.
     """
 
+    elsewhere = True
     __slots__ = ("_fail_fast", "_watch_id", "portal", "target")
 
     def __init__(self, portal: Portal, address: LocalAddress, target: LocalAddress | str, fail_fast: bool = False):

@@ -56,7 +56,8 @@ class Outlet:
         self.consumer = consumer
         self.monitor = 0
         self._ref = ref
-        self._cell = engine_cell(consumer)
+        cell = engine_cell(consumer)
+        self._cell = None if cell is None or cell.elsewhere else cell
         self._producer = producer
         self._context = context
         self._sent = 0
@@ -69,7 +70,7 @@ class Outlet:
         message = tuple.__new__(Events, (self._ref, first, events))  # pyright: ignore[reportUnknownMemberType]
         cell = self._cell
         if cell is None:
-            self._producer.engine.router.send(self.consumer, message, self._producer, self._context)
+            self._send_elsewhere(message)
             return
         box = cell.mailbox
         if box is not None:  # put_notice, written out: this is the hot path
@@ -77,6 +78,13 @@ class Outlet:
             if not cell.scheduled:
                 cell.scheduled = True
                 cell.engine.schedule(cell)
+
+    def _send_elsewhere(self, message: Events) -> None:
+        cell = engine_cell(self.consumer)
+        if cell is None:
+            self._producer.engine.router.send(self.consumer, message, self._producer, self._context)
+        else:
+            cell.put_notice(message, self._producer.address, self._context)
 
     def ask_again(self, count: int) -> None:
         """See :class:`.dispatcher.Link`."""

@@ -33,7 +33,7 @@ from ...runtime.outcomes import Ignored, Started
 from ...runtime.reasons import KILL, SHUTDOWN, Reason
 from ..keeper import Declare, DeclaredSet, Kept, Undeclare
 from . import names
-from .declared import module_spec, provider_spec, route_spec
+from .declared import load_actors, module_spec, provider_spec, route_spec
 from .failure import cause_of, child_start_error, unfold
 from .guard_views import AsyncBudgets, AsyncCache, AsyncProtection
 from .handles import AsyncModule
@@ -92,6 +92,7 @@ class AsyncApp:
         Raises:
             ConfigError: a setting is unknown, of the wrong type or out of range.
         """
+        await asyncio.to_thread(load_actors)  # once; not on the loop
         await self._ask(names.CONFIG, DeclareProvider(name, settings))
         await self._keep(names.PROVIDER_KEEPER, provider_spec(name), UndeclareProvider(name))
 

@@ -6,6 +6,8 @@ so its end does not count in the pool (OTP SUP-44); the keeper starts it again, 
 
 from __future__ import annotations
 
+from importlib import import_module
+
 from ...actors.config_messages import GetSetting
 from ...actors.settings import AiSettings
 from ...runtime.child_spec import ChildSpec
@@ -61,9 +63,17 @@ def module_spec(id: str) -> ChildSpec:
     )
 
 
+def load_actors() -> None:
+    """Load what providers and modules are made of, with the libraries below them. Blocks (some tenths of a second)."""
+    for name in ("protection", "provider", "route", "predict"):
+        import_module(f"...actors.{name}", __package__)
+
+
 async def declared_providers(keeper: GenServer) -> list[ChildSpec]:
     """Every provider and every route that configuration knows now."""
     ai: AiSettings = await keeper.call(names.CONFIG, GetSetting(("ai",)))
+    if ai.providers or ai.routes:
+        await keeper.run_blocking(load_actors)
     return [provider_spec(id) for id in ai.providers] + [route_spec(id) for id in ai.routes]
 
 

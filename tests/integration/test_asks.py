@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 import dspex
-from dspex.runtime.errors import ConfigError, Error, LMInvalidRequest, UsageError
+from dspex.actors.lm_failures import lm_error
+from dspex.runtime.errors import CallTimeout, ConfigError, Error, LMInvalidRequest, UsageError
+from dspex.supervisors.app.life import Life
+from dspex.supervisors.app.seat import Seat
 from kit.application import answering, application
 
 CORE = ("core/config", "core/budgets", "observers/cache", "provider/local", "protection/local", "module/qa")
@@ -95,6 +100,40 @@ def test_who_gives_up_waiting_for_room_holds_none(town: tuple[dspex.App, Any]) -
 
     asyncio.run(run())
     app.protection.configure("local", rate_limit=None, failure_threshold=5)
+
+
+@pytest.mark.parametrize(
+    ("taken", "error", "failure"),
+    [
+        (False, CallTimeout("too late"), "cancelled"),
+        (False, KeyboardInterrupt(), "cancelled"),
+        (True, None, None),
+        (True, TimeoutError(), "timeout"),
+        (True, ConnectionResetError(), "connection"),
+        (True, ZeroDivisionError(), "server"),
+        (True, lm_error("quota", "no money"), "quota"),
+        (True, KeyboardInterrupt(), "cancelled"),
+    ],
+)
+def test_how_a_seat_is_settled(
+    town: tuple[dspex.App, Any],
+    monkeypatch: pytest.MonkeyPatch,
+    taken: bool,
+    error: BaseException | None,
+    failure: str | None,
+) -> None:
+    """By the failure's row; who never learnt of its admission says nothing against the provider."""
+    engine, told = town[0].engine, list[Any]()
+    monkeypatch.setattr(engine, "cast", lambda target, message: told.append((target, message.failure)))
+    seat = Seat(cast("Life", SimpleNamespace(engine=engine)), "local", None, 0, 5.0, None)
+    with contextlib.ExitStack() as stack:
+        if error is not None:
+            stack.enter_context(pytest.raises(type(error)))
+        with seat:
+            seat.taken = taken
+            if error is not None:
+                raise error
+    assert told == [("protection/local", failure)]
 
 
 def test_the_awaitable_view_refuses_the_same(town: tuple[dspex.App, Any]) -> None:

@@ -83,10 +83,8 @@ def test_run_ends_well_when_told(home: Path, number: signal.Signals) -> None:
         process.send_signal(number)
         errors = process.stderr.read()
     watchdog.cancel()
-    assert (process.returncode, errors) == (
-        0,
-        "dspex: warning: expected one of the configured providers (local), got 'loacl', at modules.qb.provider\n",
-    )
+    said = "one of the configured providers (local), got 'loacl', at modules.qb.provider; did you mean 'local'?"
+    assert (process.returncode, errors) == (0, f"dspex: warning: expected {said}\n")
     assert "module/qa" in shown
     found = dspex_command(home, "events", "-c", "dspex.toml", "--json", "--type", "registered")
     assert "module/qa" in found.stdout

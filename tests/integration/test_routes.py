@@ -274,7 +274,7 @@ def test_a_stream_on_a_route(town: Town) -> None:
         with town.app.lm.stream("any", QUESTION) as direct:
             assert "".join(chunk.text for chunk in direct) == "".join(ANSWER)
         assert direct.result.provider == "b"
-        town.a.script = Talker(ANSWER[:3], "reset")
+        town.a.script = Talker(ANSWER[:3], "cut")
         before = len(town.b.requests)
         with pytest.raises(StreamInterrupted), qa.stream(question=QUESTION) as stream:
             list(stream)
@@ -283,12 +283,12 @@ def test_a_stream_on_a_route(town: Town) -> None:
 
 
 def test_an_answer_that_does_not_fit_is_no_failure_of_the_provider(town: Town) -> None:
-    """The model answered: another one is not asked for its like."""
+    """The model answered: another provider is not asked for its like, whatever the module does about it."""
     town.app.configure_route("any", "a", "b")
     count = town.app.start_module("count", "question -> n: int", provider="any")
     with pytest.raises(ParseError):
         count(question=QUESTION)
-    assert town.sent == (1, 0)
+    assert town.sent[1] == 0
 
 
 def test_a_route_in_a_file(town: Town, tmp_path: pathlib.Path) -> None:

@@ -353,7 +353,7 @@ def test_an_answer_that_does_not_fit(app: dspex.App, talk: Talker, ended: Ending
 @pytest.mark.parametrize("direct", [False, True], ids=["module", "model"])
 def test_a_stream_that_breaks_off(app: dspex.App, talk: Talker, direct: bool) -> None:
     """After the first piece nothing is tried again: StreamInterrupted, with the text that came."""
-    talk.pieces, talk.then = ANSWER[:3], "reset"
+    talk.pieces, talk.then = ANSWER[:3], "cut"
     stream: Any = app.lm.stream("local", QUESTION) if direct else app.module("qa").stream(question=QUESTION)
     texts: list[str] = []
     with stream, pytest.raises(StreamInterrupted) as caught:
@@ -533,7 +533,7 @@ def test_metrics_count_streams_as_executions(app: dspex.App, talk: Talker, ended
     """One good, one that broke off: executions by status, and no stream open."""
     qa = app.module("qa")
     list(qa.stream(question=QUESTION))
-    talk.then, talk.pieces = "reset", ANSWER[:3]
+    talk.then, talk.pieces = "cut", ANSWER[:3]
     with contextlib.suppress(StreamInterrupted):
         list(qa.stream(question=QUESTION))
     assert ended.after(2) == [None, "lm_stream_interrupted"]

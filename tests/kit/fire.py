@@ -161,7 +161,8 @@ def pieces(kind: str, *texts: str) -> list[bytes]:
             ]
             place: dict[str, Any] = {"item_id": "i1", "output_index": 0, "content_index": 0}
             said = [{"type": "response.output_text.delta", "delta": text, **place} for text in texts]
-            end = [{"type": "response.completed", "response": answer}]
+            last: dict[str, Any] = {"type": "response.completed", "response": answer}
+            end = [last]
         case "anthropic":
             message = {**whole(kind, ""), "content": [], "stop_reason": None}
             start = [
@@ -171,15 +172,12 @@ def pieces(kind: str, *texts: str) -> list[bytes]:
             ]
             delta: dict[str, Any] = {"type": "content_block_delta", "index": 0}
             said = [{**delta, "delta": {"type": "text_delta", "text": text}} for text in texts]
-            end = [
-                {"type": "content_block_stop", "index": 0},
-                {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 3}},
-                {"type": "message_stop"},
-            ]
+            stop: dict[str, Any] = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}}
+            stop["usage"] = {"output_tokens": 3}
+            end = [{"type": "content_block_stop", "index": 0}, stop, {"type": "message_stop"}]
         case _:
             parts = [{"candidates": [{"content": {"role": "model", "parts": [{"text": text}]}}]} for text in texts]
-            last = whole(kind, "")
-            return [b": hello\n\n", *map(_events, [[one] for one in parts]), _events([last])]
+            return [b": hello\n\n", *map(_events, [[one] for one in parts]), _events([whole(kind, "")])]
     return [_named(start), *(_named([one]) for one in said), _named(end)]
 
 

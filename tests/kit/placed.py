@@ -14,6 +14,7 @@ from thespian.actors import Actor, ActorAddress
 from dspex.runtime.context import Context
 from dspex.runtime.gen_server import Continue, Exit, Fail, GenServer, Ignore, Info, NoReply, Stop, call, cast, info
 from dspex.runtime.messages import Down, ExitSignal, Reply
+from dspex.runtime.stages import Producer, stream
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,13 @@ class Do:
 @dataclass(frozen=True, slots=True)
 class DoAsync(Do):
     """The same in a coroutine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Hang:
+    """Cast: hold the loop for ever, or compute for so many seconds."""
+
+    burn: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +88,13 @@ class Worker(GenServer):
     @cast
     def note(self, message: Note) -> None:
         self.notes.append(message.value)
+
+    @cast
+    def hang(self, message: Hang) -> None:
+        if message.burn is None:
+            self.do_hang()
+        else:
+            self.do_burn(message.burn)
 
     @info
     def tell(self, message: Note) -> None:
@@ -242,4 +257,33 @@ class Plain(Actor):
             self.send(sender, Note((os.getpid(), msg.value)))
 
 
-__all__ = ("Do", "DoAsync", "Narrow", "Note", "Plain", "Stubborn", "Trapper", "Worker")
+class Numbers(Producer):
+    """Emits 0, 1, 2, ... as asked for, and tells how many it has emitted."""
+
+    def init(self) -> None:
+        self.configure()
+        self.next = 0
+
+    def handle_demand(self, demand: int) -> range:
+        self.next += demand
+        return range(self.next - demand, self.next)
+
+    @call
+    def emitted(self, message: Do) -> int:
+        return self.next
+
+
+class Reading(Worker):
+    """Reads streams in its process."""
+
+    async def do_read(self, producer: Any, count: int) -> list[Any]:
+        found: list[Any] = []
+        async with stream(producer, self, max_demand=4) as events:
+            async for event in events:
+                found.append(event)
+                if len(found) == count:
+                    break
+        return found
+
+
+__all__ = ("Do", "DoAsync", "Hang", "Narrow", "Note", "Numbers", "Plain", "Reading", "Stubborn", "Trapper", "Worker")

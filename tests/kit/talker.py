@@ -11,7 +11,7 @@ import dspex
 from kit.http_server import Exchange, completion
 from kit.providers import events
 
-Then = Literal["end", "hang", "reset", "wait"]
+Then = Literal["end", "hang", "cut", "wait"]
 _ENDS = (("dspex", "module", "stop"), ("dspex", "module", "exception"))
 DONE = "\n\n[[ ## completed ## ]]"
 
@@ -31,8 +31,8 @@ class Talker:
 
     Args:
         pieces: of its text.
-        then: what comes after them: the ``end``, nothing (``hang``, until the client closes), a ``reset``, or, once
-            ``go`` is set, the end (``wait``).
+        then: what comes after them: the ``end``, nothing (``hang``, until the client closes), a connection that is
+            closed too early (``cut``), or, once ``go`` is set, the end (``wait``).
         usage: tokens in and out that it tells of.
 
     Attributes:
@@ -61,8 +61,8 @@ class Talker:
             case "hang":
                 exchange.hang()
                 return
-            case "reset":
-                exchange.reset()
+            case "cut":
+                exchange.close()
                 return
             case "wait":
                 self.go.wait(10)

@@ -214,7 +214,7 @@ def test_an_annotation_without_a_mark_is_refused() -> None:
         (tuple[int, ...], "tuple[int, ...]"),
         (dict[str, list[float]], "dict[str, list[float]]"),
         (Optional[int], "int | None"),  # noqa: UP045
-        (Literal["a", 1, None], 'Literal["a", 1, None]'),
+        (Literal["a", 1, True], 'Literal["a", 1, True]'),
         (Any, "Any"),
         (None, "None"),
     ],

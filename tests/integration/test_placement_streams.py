@@ -1,0 +1,191 @@
+"""Streams, supervisors, applications and scripts with actors in child interpreters."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dspex
+from dspex.runtime.child_spec import ChildSpec
+from dspex.runtime.errors import ActorDied, SpecError
+from dspex.runtime.outcomes import StartFailed
+from dspex.runtime.secret import Secret
+from dspex.runtime.stages import FromEnumerable, stream
+from dspex.supervisors.messages import WhichChildren
+from dspex.supervisors.supervisor import Supervisor
+from kit.application import IN_MEMORY
+from kit.engine import Lab, in_lab
+from kit.placed import Do, DoAsync, Numbers, Reading, Worker
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def at(test: Callable[[Lab], Awaitable[None]]) -> None:
+    """Run a test in real time."""
+    in_lab(test, virtual=False)
+
+
+def test_a_stream_out_of_a_child_keeps_to_the_demand() -> None:
+    """Events come in order, and no more are made than the reader asked for."""
+
+    async def test(lab: Lab) -> None:
+        await lab.start(Numbers, placement="process", name="n/there")
+        found: list[int] = []
+        async with stream("n/there", lab.engine, max_demand=10, min_demand=5) as events:
+            async for event in events:
+                found.append(event)
+                assert await lab.call("n/there", Do("emitted")) <= len(found) + 10
+                if len(found) == 100:
+                    break
+        assert found == list(range(100))
+
+    at(test)
+
+
+def test_a_stream_ends_as_its_producer_does() -> None:
+    """The last events come before the end; a killed process is told at the reader."""
+
+    async def test(lab: Lab) -> None:
+        there = await lab.start(FromEnumerable, range(50), placement="process", kwargs={"demand": "accumulate"})
+        async with stream(there, lab.engine, max_demand=7, cancel="transient") as events:
+            assert [event async for event in events] == list(range(50))
+        endless = await lab.start(Numbers, placement="process")
+        with pytest.raises(ActorDied) as caught:
+            async for event in stream(endless, lab.engine, max_demand=4):
+                if event == 20:
+                    lab.engine.kill(endless)
+        assert caught.value.reason == "killed"
+
+    at(test)
+
+
+def test_a_stream_into_a_child() -> None:
+    """An actor in a child reads a producer of the parent, by name and by address, and one of another child."""
+
+    async def test(lab: Lab) -> None:
+        reader = await lab.start(Reading, placement="process")
+        here = await lab.start(Numbers, name="n/here")
+        other = await lab.start(Numbers, placement="process")
+        for producer in ("n/here", here, other):
+            first = await lab.call(reader, DoAsync("read", (producer, 30)))
+            assert first == list(range(first[0], first[0] + 30))
+
+    at(test)
+
+
+def test_a_supervisor_in_a_child() -> None:
+    """It supervises there, also a child interpreter of its own; its end ends them all."""
+
+    async def test(lab: Lab) -> None:
+        inner = [
+            ChildSpec("near", Worker, name="w/near"),
+            ChildSpec("far", Worker, name="w/far", placement="process"),
+        ]
+        outer = await lab.start(Supervisor, [ChildSpec("s", Supervisor, (inner,), placement="process", name="s/there")])
+        reader = await lab.start(Worker)
+        children = await lab.call("s/there", WhichChildren())
+        addresses = {child.id: child.address for child in children}
+        pids = {name: await lab.call(address, Do("pid")) for name, address in addresses.items()}
+        assert len({os.getpid(), *pids.values()}) == 3
+        assert await lab.call(reader, DoAsync("ask", (addresses["far"], Do("echo", (1,))))) == 1
+        assert await lab.call(addresses["far"], DoAsync("ask", ("w/near", Do("pid")))) == pids["near"]
+        assert await lab.order_down(outer) == "shutdown"
+        for pid in pids.values():
+            while Path(f"/proc/{pid}").exists():
+                os.sched_yield()
+
+    at(test)
+
+
+def test_secrets_do_not_cross() -> None:
+    """A secret among the arguments is refused before there is a process, and not shown."""
+
+    async def test(lab: Lab) -> None:
+        failed = await lab.engine.spawn(Worker, ("", Secret("hunter2")), placement="process")
+        assert isinstance(failed, StartFailed)
+        words = str(failed.reason.error)
+        assert "Secret at Start.args[1]" in words and "hunter2" not in words
+
+    at(test)
+
+
+def test_a_placement_is_no_argument() -> None:
+    """A child spec has a field for it; among the arguments it is refused."""
+    with pytest.raises(SpecError, match="a child spec has a field for it"):
+        ChildSpec("w", Worker, kwargs={"placement": "process"})
+    with pytest.raises(SpecError):
+        ChildSpec("w", Worker, placement="moon")  # type: ignore[arg-type]
+
+
+def test_an_application_shows_what_it_has_placed() -> None:
+    """``start_child`` takes it; the observer shows state, statistics and process id."""
+    with dspex.start(config=IN_MEMORY) as app:
+        app.start_child(ChildSpec("w", Worker, name="w/there", placement="process"))
+        pid = app.call("w/there", Do("pid"))
+        assert pid != os.getpid()
+        assert "w/there" in str(app.tree())
+        assert app.registry.lookup("w/there").metadata["pid"] == pid
+
+
+SCRIPT = """
+import sys
+from dataclasses import dataclass
+from dspex.runtime.engine import Engine
+from dspex.runtime.gen_server import GenServer, call
+
+@dataclass
+class Add:
+    n: int
+
+class Counter(GenServer):
+    def init(self):
+        self.n = 0
+    @call
+    def add(self, message: Add) -> Add:
+        self.n += message.n
+        return Add(self.n)
+
+if __name__ == "__main__":
+    engine = Engine()
+    there = engine.outside.spawn(Counter, placement="process").address
+    engine.call_blocking(there, Add(1))
+    answer = engine.call_blocking(there, Add(2))
+    print(type(answer) is Add, answer.n)
+    engine.stop()
+"""
+
+
+@pytest.mark.parametrize("how", ["path", "module", "text"])
+def test_classes_of_a_script(tmp_path: Path, how: str) -> None:
+    """An actor of the main module can be placed; of a program without a file it cannot, and is told so."""
+    (tmp_path / "script.py").write_text(SCRIPT)
+    arguments = {"path": ["script.py"], "module": ["-m", "script"], "text": ["-c", SCRIPT]}[how]
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if how == "text":
+        assert "Counter did not start" in done.stderr and "can't get attribute" in done.stderr.lower(), done.stderr
+    else:
+        assert done.stdout == "True 3\n", done.stderr
+
+
+def test_other_output_is_the_childs_own(capfd: Any) -> None:
+    """What an actor prints there goes where the parent's output goes."""
+
+    async def test(lab: Lab) -> None:
+        there = await lab.start(Worker, placement="process")
+        await lab.error(there, Do("crash", ("visible",)))
+
+    at(test)
+    assert "visible" in capfd.readouterr().err

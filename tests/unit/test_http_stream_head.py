@@ -1,0 +1,41 @@
+"""The head of an HTTP answer, as it is made from httpx's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+
+from dspex.actors.http_failures import HttpFailures
+from dspex.actors.http_stream import HttpxStream
+
+
+class Pieces(httpx.AsyncByteStream):
+    """A body in pieces."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in (b"a", b"b"):
+            yield piece
+
+
+def stream_of(*headers: tuple[bytes, bytes]) -> HttpxStream:
+    """A stream whose answer has these headers."""
+    failures = HttpFailures("here", connect_timeout=1, write_timeout=1)
+    return HttpxStream(httpx.Response(200, headers=headers, stream=Pieces()), failures, (), lambda: None)
+
+
+def test_headers_of_one_name_are_joined_and_names_are_lower_case() -> None:
+    """What HTTP allows to be sent in several lines reads as one value; bytes beyond ASCII are kept as Latin-1."""
+    head = stream_of((b"Via", b"one"), (b"X-Request-Id", b"r"), (b"VIA", b"tw\xf6")).head
+    assert head.headers == {"via": "one, tw\xf6", "x-request-id": "r"}
+
+
+def test_a_plain_body_comes_in_the_pieces_that_were_sent() -> None:
+    """Without compression nothing stands between the pieces and their reader; the end is empty."""
+
+    async def run() -> list[bytes]:
+        stream = stream_of()
+        return [await stream.read() for _ in range(4)]
+
+    assert asyncio.run(run()) == [b"a", b"b", b"", b""]
