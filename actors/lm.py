@@ -250,6 +250,7 @@ class LMResponse:
         cost: in US dollars; None if the price or the usage is unknown.
         cache_hit: the answer came from our cache: nothing was sent, usage and cost are zero.
         time_to_first_chunk: seconds until a stream's first chunk, or None.
+        correlation_id: the trace in which its events are found, or None.
     """
 
     text: str
@@ -266,6 +267,7 @@ class LMResponse:
     cost: Decimal | None = None
     cache_hit: bool = False
     time_to_first_chunk: float | None = None
+    correlation_id: str | None = None
 
 
 _CANONICAL: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)

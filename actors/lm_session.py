@@ -245,6 +245,7 @@ class Session:
             attempts=tuple(self.attempts),
             cost=cost,
             time_to_first_chunk=first_chunk,
+            correlation_id=self._actor.context.trace_id,
         )
         self._settle_as(None, response.usage.total_tokens)
         self._settle_budget(response.usage, cost)
@@ -255,6 +256,7 @@ class Session:
 
     def found(self, response: LMResponse) -> LMResponse:
         """The answer came from the cache: nothing was sent."""
+        response = replace(response, correlation_id=self._actor.context.trace_id)
         self._reports.succeeded(self._event_id, self.model, response, self._elapsed(), accounts=self.accounts)
         return response
 

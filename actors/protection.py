@@ -23,6 +23,7 @@ from .limit_buckets import Shortage
 from .limit_queue import LimitQueue, Waiting
 from .limit_redis import SharedHold, StorageDown
 from .limit_shared import Asked, SharedStore
+from .protection_memory import ProtectionMemory
 from .protection_messages import Admission, Admit, ProtectionReport, ProtectionStatus, ResetProtection, Settle
 from .protection_refusals import breaker_open, gate_closed, no_room
 from .protection_reports import ProtectionReports
@@ -52,7 +53,9 @@ class ProtectionActor(GenServer):
         ConfigError: the provider is not configured.
     """
 
-    async def init(self, provider: str, *, settings: ProviderSettings | None = None) -> None:
+    async def init(
+        self, provider: str, *, settings: ProviderSettings | None = None, memory: ProtectionMemory | None = None
+    ) -> None:
         """Read the settings, and be told when they change."""
         self._provider = provider
         if settings is None:
@@ -69,10 +72,16 @@ class ProtectionActor(GenServer):
             )
         self._settings = settings
         self._now = self.system.now
-        self._guards = Safeguards(self._now, self.random, settings)
+        memory = ProtectionMemory() if memory is None else memory
+        memory.settle_all()
+        if memory.guards is None:
+            memory.guards = Safeguards(self._now, self.random, settings)
+        else:
+            memory.guards.configure(settings)
+        self._guards = memory.guards
         self._store = SharedStore(self, provider, settings)
         self._queue = LimitQueue()
-        self._tickets: dict[str, Ticket] = {}
+        self._tickets = memory.tickets
         # Those in the queue that wait for no more than the shared store's answer.
         self._impatient: dict[str, Ticket] = {}
         self._owners: dict[LocalAddress, dict[str, None]] = {}

@@ -16,8 +16,8 @@ from thespian.actors import ActorAddress
 
 from ..runtime.child_spec import ChildSpec, StartChild
 from ..runtime.errors import ActorDied, ConfigError, Error, did_you_mean
-from ..runtime.gen_server import Fail, GenServer, NoReply, call, cast, info
-from ..runtime.messages import Down, Reply
+from ..runtime.gen_server import Fail, GenServer, NoReply, Stop, call, cast, info
+from ..runtime.messages import Down, Reply, TaskDone, TaskFailed
 from ..runtime.outcomes import Started
 from . import credentials
 from .cached_answer import cached
@@ -89,6 +89,9 @@ class ProviderActor(GenServer):
             whole: Settings = await self.call(_CONFIG, GetSettings(), timeout=START_PATIENCE)
             settings, self._house = _own_settings(whole, provider), _house(whole)
         await self._adopt(settings)
+        if self._house.monitoring.cost_tracking_enabled:
+            # No request waits for the prices but one that is answered before they are there.
+            self.start_task(self.run_blocking(load_price_list))
 
     # -- what it is asked ------------------------------------------------------------------------
 
@@ -160,8 +163,8 @@ class ProviderActor(GenServer):
     async def _open(self, settings: ProviderSettings) -> Transport:
         if self._new_transport is not None:
             return self._new_transport(settings)
-        # The HTTP library, the certificates and the prices take their time to load: not on the loop.
-        return await self.run_blocking(_load, settings)
+        # The HTTP library and the certificates take their time to load: not on the loop.
+        return await self.run_blocking(http_transport, settings)
 
     @property
     def _health(self) -> Health:
@@ -249,6 +252,11 @@ class ProviderActor(GenServer):
         self._announce_soon()
 
     @info
+    def prices_loaded(self, msg: TaskDone | TaskFailed) -> Stop | None:
+        """The price list is there. That it cannot be loaded is a defect of the installation, and not hidden."""
+        return Stop(msg.reason) if isinstance(msg, TaskFailed) else None
+
+    @info
     def stream_down(self, msg: Down) -> None:
         """A stream has ended without a word: it was killed, or crashed."""
         if msg.address is not None and self._streams.pop(msg.address, None) is not None:
@@ -284,11 +292,6 @@ class ProviderActor(GenServer):
             **self._tally.counters(),
         }
         announce(self, metadata)
-
-
-def _load(settings: ProviderSettings) -> Transport:
-    load_price_list()
-    return http_transport(settings)
 
 
 def http_transport(settings: ProviderSettings) -> Transport:

@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from ..runtime.errors import CallError, LMError, ParseError
-from .lm import LMResponse, Message, Usage
+from .lm import LMResponse, Message, Usage, UsageSource
 from .module_plan import ModulePlan
 from .outputs import read_outputs
 
@@ -25,6 +25,7 @@ _COUNTS: Final = (
     "cache_write_tokens",
     "reasoning_tokens",
 )
+_SOURCES: Final[tuple[UsageSource, ...]] = ("unknown", "estimated", "provider")  # the worse one counts
 _FINAL: Final = ("length", "content_filter")
 
 
@@ -101,7 +102,7 @@ def _usage(first: Usage, second: Usage) -> Usage:
         one, other = getattr(first, name), getattr(second, name)
         counts[name] = None if one is None or other is None else one + other
     sources = {first.source, second.source}
-    source = next(name for name in ("unknown", "estimated", "provider") if name in sources)
+    source: UsageSource = next(name for name in _SOURCES if name in sources)
     return Usage(source=source, **counts)
 
 

@@ -104,7 +104,7 @@ class RunJournal(GenServer):
         if not self._writing and self._waiting:
             self._writing, self._waiting = self._waiting, []
             records = [record for record, _ in self._writing]
-            self.start_task(self._write(records), tag=_FLUSHED)
+            self.detach(self._write(records), tag=_FLUSHED)
 
     async def _write(self, records: list[Record]) -> _Written:
         try:
@@ -150,7 +150,7 @@ class RunJournal(GenServer):
         """A sign of life, and a look whether somebody asked for something."""
         self.start_timer(HEARTBEAT, _Beat())
         if not self._writing:
-            self.start_task(self._write([]), tag=_FLUSHED)
+            self.detach(self._write([]), tag=_FLUSHED)
 
     async def terminate(self, reason: Reason) -> None:
         """Write what waits, and let go of the run: who starts it next need not wait."""

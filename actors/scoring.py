@@ -165,7 +165,8 @@ def find_metric(metric: Metric) -> Judge | Callable[[Example, Prediction], Any]:
 def reference_of(metric: object) -> str | None:
     """The import path by which a metric is found again, or the shipped word for it; None if there is none."""
     for word, path in SHIPPED.items():
-        if _imported(path) is metric:
+        shipped = _imported(path)
+        if type(metric) is type(shipped) and metric == shipped:
             return word
     if isinstance(metric, ActorMetric):
         return metric.name if metric == ActorMetric(metric.name) else None

@@ -101,13 +101,13 @@ def _each_literal(source: FieldType, target: FieldType) -> bool:
     """Each value of a literal may go another way: ``Literal[1, "a"]`` into ``int | str``."""
     kinds = target.args if target.name == "|" else (target,)
     return source.name == "Literal" and all(
-        any(text in kind.literals or _takes(kind, type(value)) for kind in kinds)
+        any(text in kind.literals or _takes(kind, value) for kind in kinds)
         for text, value in zip(source.literals, source.values, strict=True)
     )
 
 
-def _takes(kind: FieldType, cls: type) -> bool:
-    name = _LITERAL_OF[cls]
+def _takes(kind: FieldType, value: object) -> bool:
+    name = next(name for cls, name in _LITERAL_OF.items() if type(value) is cls)
     return kind.name in {name, "Any"} or (name, kind.name) == ("int", "float")
 
 

@@ -131,10 +131,10 @@ def checker(kind: FieldType, constraints: Constraints = FREE, *, numbers_as_text
         constraints: what its values must keep to.
         numbers_as_text: a number will do where a text is expected.
     """
-    found = annotation(kind.without_none if constraints.given else kind)
+    found: Any = annotation(kind.without_none if constraints.given else kind)
     if constraints.given:
-        found = Annotated[found, Field(**constraints.given)]
-        found = Union[found, None] if kind.nullable else found  # noqa: UP007 - built at run time
+        held: Any = Annotated[found, Field(**constraints.given)]
+        found = Union[held, None] if kind.nullable else held  # noqa: UP007 - built at run time
     elif is_model(kind):
         return TypeAdapter(found)  # it brings a configuration of its own
     config = ConfigDict(

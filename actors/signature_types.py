@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
-from typing import Any, Final, Literal, TypeAlias, Union
+from typing import Any, Final, Literal, TypeAlias, Union, cast
 
 from pydantic import BaseModel
 
@@ -161,7 +161,10 @@ def is_model(kind: FieldType) -> bool:
 
 def fits_class(found: object) -> bool:
     """Whether a class may be the type of a field."""
-    return isinstance(found, type) and (issubclass(found, BaseModel | Enum) or dataclasses.is_dataclass(found))
+    if not isinstance(found, type):
+        return False
+    cls = cast("type[object]", found)
+    return issubclass(cls, BaseModel | Enum) or dataclasses.is_dataclass(cls)
 
 
 _BUILDERS: Final[dict[str, Callable[[FieldType], Any]]] = {

@@ -257,7 +257,8 @@ def check_arguments(args: object, kwargs: object) -> None:
         if not isinstance(key, str):
             raise _bad("kwargs", "mfa", type(key), "argument names as keys")
         if key in _NOT_ARGUMENTS:
-            hint = ": a child spec has a field for it" if key in ("name", "placement") else ": the engine takes it for itself"
+            own = key in SPEC_FIELDS
+            hint = ": a child spec has a field for it" if own else ": the engine takes it for itself"
             raise _bad("kwargs", "mfa", key, f"no {key!r} here{hint}")
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from ..json_values import json_text
@@ -125,8 +126,7 @@ class AnswerReader:
         start, fresh = text.at, name not in self.found
         if (yield from text.peek()) in ("'", '"'):
             text.keep(None)
-            heard = (lambda part: self._pairs.append((name, part))) if fresh else None
-            value: Any = yield from text.quoted(heard)
+            value: Any = yield from text.quoted(partial(self._hear, name) if fresh else None)
             raw = value
         else:
             text.keep(start)
@@ -139,6 +139,9 @@ class AnswerReader:
         if fresh:
             self.found[name] = Member(value, raw, start)
         text.keep(None)
+
+    def _hear(self, name: str, piece: str) -> None:
+        self._pairs.append((name, piece))
 
 
 class JsonFieldReader(AnswerReader):

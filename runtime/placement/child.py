@@ -51,7 +51,7 @@ class Child:
 
     async def run(self, connection: socket.socket) -> None:
         """Live until the placed actor has ended; without the parent nothing here lives on."""
-        await self._engine.loop.create_connection(lambda: self._portal, sock=connection)
+        await self._engine.loop.create_unix_connection(lambda: self._portal, sock=connection)
         await self._over.wait()
         await self._engine.astop(SHUTDOWN, LAST_WORDS)
         self._portal.hang_up()
@@ -89,7 +89,7 @@ class Child:
             portal.twin, portal.twin_origin = cell, place
             portal.send(wire.BORN, 0, origin_of(cell.address))
 
-        outcome = await engine.spawn(cls, args, kwargs, born=born, **options)
+        outcome = await engine.spawn(cls, args, kwargs, born=born, supervised=True, **options)
         if isinstance(outcome, StartFailed):
             outcome = StartFailed(wire.portable_reason(outcome.reason))
         try:

@@ -44,7 +44,7 @@ class Interpreter:
         self.connection, theirs = socket.socketpair()
         try:
             # Nothing of the program's stands on the command line, where everybody could read it.
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - this very interpreter
                 [sys.executable, str(BOOT), str(theirs.fileno()), str(os.getpid())],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,

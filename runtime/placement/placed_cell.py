@@ -16,6 +16,7 @@ from ..address import origin_of
 from ..calls import Call
 from ..cell import DEAD, INIT, NO_LIMIT, OPEN, Cell
 from ..context import Context
+from ..dispatcher import InlineDispatcher
 from ..errors import ApplicationDown, Error, UsageError
 from ..gen_server import GenServer
 from ..items import CAST, INFO, STOP
@@ -89,6 +90,8 @@ class PlacedCell(Cell):
         }
         settings = {"engine": engine.id, "mailbox_limit": engine.mailbox_limit, "slow_handler": engine.slow_handler}
         try:
+            if isinstance(engine.executor, InlineDispatcher):
+                raise UsageError("expected an engine in real time for placement='process', got one in virtual time")
             data = wire.dumps(
                 (self.actor_class, args, kwargs, options, origin_of(self.address)),
                 Start(self.actor_class, args, kwargs, self.restart_context),
@@ -101,7 +104,10 @@ class PlacedCell(Cell):
         self.run_task = engine.create_task(self._connect(self.interpreter))
 
     async def _connect(self, interpreter: Interpreter) -> None:
-        await self.engine.loop.create_connection(lambda: self._portal, sock=interpreter.connection)
+        try:
+            await self.engine.loop.create_unix_connection(lambda: self._portal, sock=interpreter.connection)
+        except (OSError, NotImplementedError) as error:
+            self._end_start(StartFailed(Crash(error)))
 
     def abort_start(self, reason: Reason) -> None:
         """Give up on an ``init`` that takes too long: the process is killed."""

@@ -258,23 +258,22 @@ class Portal(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A batch, or part of it."""
-        token = ARRIVING.set(self)
-        try:
-            for kind, id, content in self._reader.feed(data):
-                if not self.closed:
-                    self._take(kind, id, content)
-        finally:
-            ARRIVING.reset(token)
+        for kind, id, content in self._reader.feed(data):
+            if not self.closed:
+                self._take(kind, id, content)
         if self._given and self.twin is not None:
             given, self._given = self._given, 0
             self.twin.put_call(TakenCall(self, given))
 
     def _take(self, kind: int, id: int, content: bytes) -> None:
+        token = ARRIVING.set(self)
         try:
             body = wire.loads(content)
         except Exception as error:  # fault boundary: unpickling runs the code of whatever came
             self._unreadable(kind, id, error)
             return
+        finally:
+            ARRIVING.reset(token)
         taker = self._takers.get(kind)
         try:
             if taker is not None:

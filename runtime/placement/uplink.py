@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from ..engine import Engine
     from .portal import Portal
 
+_CRASHED: Final = ("dspex", "engine", "crashed")
 _EMPTY: Final[Mapping[str, Any]] = {}
 log = Logger("dspex.placement")
 
@@ -36,6 +37,9 @@ class Uplink(Telemetry):
     ) -> None:
         """As in the base; from any thread."""
         super().execute(event, measurements, metadata)
+        twin = self._portal.twin
+        if event == _CRASHED and twin is not None and metadata.get("actor") == twin.label:
+            return  # of the placed actor itself the parent's engine tells
         try:
             data = wire.dumps((event, dict(measurements), dict(metadata)))
         except UsageError as error:

@@ -37,7 +37,7 @@ _DEPTH: Final = 5
 
 class _Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
-        kind: type = type(obj)
+        kind = cast("type[object]", type(obj))
         if kind is Context:
             return Context, (obj.trace_id, obj.span_id, obj.parent_id, obj.user)
         if kind is Crash:

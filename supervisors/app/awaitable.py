@@ -94,7 +94,9 @@ class AsyncApp:
         """
         await asyncio.to_thread(load_actors)  # once; not on the loop
         await self._ask(names.CONFIG, DeclareProvider(name, settings))
-        await self._keep(names.PROVIDER_KEEPER, provider_spec(name), UndeclareProvider(name))
+        await self._keep(
+            names.PROVIDER_KEEPER, provider_spec(name, self._life.plan.protections), UndeclareProvider(name)
+        )
 
     async def remove_provider(self, name: str) -> None:
         """Stop a provider and forget it.
@@ -103,7 +105,9 @@ class AsyncApp:
             ConfigError: there is none.
         """
         await self._ask(names.CONFIG, UndeclareProvider(name))
-        await self._forget(names.PROVIDER_KEEPER, provider_spec(name))
+        protections = self._life.plan.protections
+        await self._forget(names.PROVIDER_KEEPER, provider_spec(name, protections))
+        protections.forget(name)
 
     async def configure_route(self, name: str, /, *targets: str | Mapping[str, Any], **settings: Any) -> None:
         """Declare a route across several providers, or change one that runs; modules name it as they name a provider.

@@ -7,6 +7,7 @@ so its end does not count in the pool (OTP SUP-44); the keeper starts it again, 
 from __future__ import annotations
 
 from importlib import import_module
+from typing import TYPE_CHECKING
 
 from ...actors.config_messages import GetSetting
 from ...actors.settings import AiSettings
@@ -16,16 +17,24 @@ from ..dynamic_supervisor import DynamicSupervisor
 from ..supervisor import Supervisor
 from . import names
 
+if TYPE_CHECKING:
+    from ...actors.protection_memory import ProtectionMemories
 
-def provider_spec(id: str) -> ChildSpec:
-    """The supervisor of one provider. Its protection stands left of it, so that a crash does not reset that."""
+
+def provider_spec(id: str, memories: ProtectionMemories) -> ChildSpec:
+    """The supervisor of one provider. Its protection stands left of it, so that a crash does not reset that.
+
+    Args:
+        id: the provider's.
+        memories: what of protections outlives this whole supervisor.
+    """
     from ...actors.protection import ProtectionActor  # noqa: PLC0415 - with its libraries, only where it is used
     from ...actors.provider import ProviderActor  # noqa: PLC0415 - likewise
 
     return Supervisor.child_spec(
         f"provider/{id}",
         [
-            ChildSpec("protection", ProtectionActor, (id,), name=f"protection/{id}"),
+            ChildSpec("protection", ProtectionActor, (id,), {"memory": memories.of(id)}, name=f"protection/{id}"),
             ChildSpec("provider", ProviderActor, (id,), name=f"provider/{id}"),
             DynamicSupervisor.child_spec("streams", name=f"streams/{id}"),
         ],
@@ -69,12 +78,12 @@ def load_actors() -> None:
         import_module(f"...actors.{name}", __package__)
 
 
-async def declared_providers(keeper: GenServer) -> list[ChildSpec]:
+async def declared_providers(memories: ProtectionMemories, keeper: GenServer) -> list[ChildSpec]:
     """Every provider and every route that configuration knows now."""
     ai: AiSettings = await keeper.call(names.CONFIG, GetSetting(("ai",)))
     if ai.providers or ai.routes:
         await keeper.run_blocking(load_actors)
-    return [provider_spec(id) for id in ai.providers] + [route_spec(id) for id in ai.routes]
+    return [provider_spec(id, memories) for id in ai.providers] + [route_spec(id) for id in ai.routes]
 
 
 async def declared_modules(keeper: GenServer) -> list[ChildSpec]:

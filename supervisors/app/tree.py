@@ -31,6 +31,7 @@ from ...actors.configuration import ConfigurationActor, Subscriptions
 from ...actors.event_store import EventStore, open_journal
 from ...actors.journal import Journal
 from ...actors.opentelemetry import OpenTelemetryActor
+from ...actors.protection_memory import ProtectionMemories
 from ...actors.registry import RegistryActor
 from ...actors.retention import Retention
 from ...actors.settings import Settings
@@ -68,6 +69,7 @@ class Plan:
         vault: literal secrets given at run time; outlives the configuration actor, never written down.
         subscriptions: who is told of changed settings; outlives the configuration actor too.
         ledger: what was spent; outlives the budget actor.
+        protections: what of each provider's protection outlives its supervisor.
     """
 
     settings: Settings
@@ -75,6 +77,7 @@ class Plan:
     vault: SecretVault = field(default_factory=SecretVault)
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     ledger: BudgetLedger = field(default_factory=BudgetLedger)
+    protections: ProtectionMemories = field(default_factory=ProtectionMemories)
 
     def journal(self) -> Journal | Callable[[], Journal]:
         """How the event store gets its journal: a file is opened by the actor, a journal in memory outlives it."""
@@ -95,7 +98,13 @@ def application_children(plan: Plan) -> list[ChildSpec]:
     """The children of the application's root supervisor, in start order."""
     return [
         _core(plan),
-        _kept("providers", names.PROVIDERS, names.PROVIDER_POOL, names.PROVIDER_KEEPER, declared_providers),
+        _kept(
+            "providers",
+            names.PROVIDERS,
+            names.PROVIDER_POOL,
+            names.PROVIDER_KEEPER,
+            partial(declared_providers, plan.protections),
+        ),
         _kept("modules", names.MODULES, names.MODULE_POOL, names.MODULE_KEEPER, declared_modules),
         _kept("runs", names.RUNS, names.RUN_POOL, names.RUN_KEEPER, nothing_declared),
         _observers(plan),

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from dspex.runtime.reasons import KILLED, describe
 from dspex.supervisors.supervisor import Supervisor
 from kit.engine import Lab, in_lab, running_engine
 from kit.placed import Do, DoAsync, Hang, Note, Trapper, Worker
+from kit.processes import children, exists, open_files, wait_ended, wait_reaped
 
 ROOT = Path(__file__).resolve().parents[2]
 PROCESS_DIED = "process_died"
@@ -29,22 +29,6 @@ PROCESS_DIED = "process_died"
 def at(test: Callable[[Lab], Awaitable[None]]) -> None:
     """Run a test in real time."""
     in_lab(test, virtual=False)
-
-
-def exists(pid: int) -> bool:
-    """Whether there is such a process, and no zombie."""
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text("ascii")
-    except FileNotFoundError:
-        return False
-
-
-async def gone(pid: int, seconds: float = 2.0) -> None:
-    """Wait until there is no trace of a process, not even a zombie."""
-    until = time.monotonic() + seconds
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < until, f"process {pid} is still there"
-        await asyncio.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -70,12 +54,13 @@ def test_the_death_of_the_process_is_an_exit_like_any_other(how: Do, reason: Any
         await asyncio.sleep(0)
         lab.engine.cast(there, Note(1))
         for error in await asyncio.gather(*asked):
-            assert isinstance(error, ActorDied) and error.reason == reason
+            assert isinstance(error, ActorDied)
+            assert error.reason == reason
         assert await lab.down(linked) == reason
         assert await watched == reason
         assert lab.engine.dead_letters.count == 1
         assert isinstance(await lab.error("w/there", Do("me")), NoProcess)
-        await gone(pid)
+        await wait_reaped(pid)
 
     at(test)
 
@@ -87,10 +72,10 @@ def test_a_stuck_handler_is_killed() -> None:
         there = await lab.start(Worker, placement="process")
         pid = await lab.call(there, Do("pid"))
         asked = asyncio.ensure_future(lab.error(there, Do("hang")))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
         assert lab.engine.kill(there)
         assert describe((await asked).reason) == KILLED
-        await gone(pid)
+        await wait_reaped(pid)
         assert lab.engine.counters.abandoned_threads == 0
 
     at(test)
@@ -106,11 +91,10 @@ def test_an_init_that_never_returns_is_killed_at_its_time() -> None:
         assert outcome == StartFailed("timeout")
         assert 0.5 <= lab.engine.now() - began < 2.0
         starting = asyncio.ensure_future(lab.engine.spawn(Worker, ("block",), placement="process"))
-        await asyncio.sleep(0.1)
+        await lab.settle()
         starting.cancel()
         await asyncio.wait([starting])
-        for pid in children() - before:
-            await gone(pid)
+        await wait_reaped(*(children() - before))
 
     at(test)
 
@@ -133,12 +117,12 @@ def test_a_stubborn_child_is_killed_after_its_shutdown_time() -> None:
         pid = await lab.call("w/there", Do("pid"))
         lab.engine.cast("w/there", Note(1))
         asked = asyncio.ensure_future(lab.error("w/there", Do("hang")))
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(0)
         began = lab.engine.now()
         assert await lab.order_down(supervisor) == "shutdown"
         assert 0.3 <= lab.engine.now() - began < 1.5
         await asked
-        await gone(pid)
+        await wait_reaped(pid)
 
     at(test)
 
@@ -157,7 +141,8 @@ def test_a_supervisor_restarts_it_until_it_is_too_much() -> None:
         assert second != first
         assert context.reason == (PROCESS_DIED, "SIGKILL")
         entry = lab.engine.names.get("w/there")
-        assert entry is not None and (entry.incarnation, entry.restarts) == (2, 1)
+        assert entry is not None
+        assert (entry.incarnation, entry.restarts) == (2, 1)
         assert entry.metadata["pid"] == second
         os.kill(second, signal.SIGKILL)
         assert await lab.down(supervisor) == "shutdown"
@@ -171,8 +156,8 @@ def test_nothing_is_left_behind_after_fifty_ends() -> None:
 
     async def test(lab: Lab) -> None:
         await lab.error(await lab.start(Worker, placement="process"), Do("exit", ("warm",)))
-        await asyncio.sleep(0.5)
-        before, files = children(), len(os.listdir("/proc/self/fd"))
+        await wait_reaped(*children())
+        before, files = children(), open_files()
         pids: list[int] = []
         for number in range(0, 50, 5):
             workers = await asyncio.gather(*(lab.start(Worker, placement="process") for _ in range(5)))
@@ -185,11 +170,10 @@ def test_nothing_is_left_behind_after_fifty_ends() -> None:
                 else:
                     await lab.error(each, Do("exit", ("over",)))
                 await lab.down(each)
-        for pid in pids:
-            await gone(pid, 5.0)
-        await asyncio.sleep(0.05)
+        await wait_reaped(*pids)
+        await lab.settle()
         assert children() <= before
-        assert len(os.listdir("/proc/self/fd")) == files
+        assert open_files() == files
 
     at(test)
 
@@ -202,12 +186,7 @@ def test_the_engines_stop_ends_every_process() -> None:
         pids = [engine.call_blocking(each, Do("pid")) for each in (one, two)]
         engine.cast(two, Hang())
         engine.stop(timeout=1.0)
-    asyncio.run(all_gone(pids))
-
-
-async def all_gone(pids: list[int]) -> None:
-    for pid in pids:
-        await gone(pid)
+    asyncio.run(wait_reaped(*pids))
 
 
 PARENT = """
@@ -233,20 +212,10 @@ def test_children_die_with_their_parent() -> None:
         text=True,
         env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
     )
-    assert parent.stdin is not None and parent.stdout is not None
+    assert parent.stdin is not None
+    assert parent.stdout is not None
     with parent:
         pids = [int(parent.stdout.readline()) for _ in range(3)]
         assert all(exists(pid) for pid in pids)
         parent.kill()
-    until = time.monotonic() + 2.0
-    while any(exists(pid) for pid in pids):
-        assert time.monotonic() < until, "a child outlives its parent"
-        os.sched_yield()
-
-
-def children() -> set[int]:
-    """The processes that this one has started and not waited for."""
-    found: set[int] = set()
-    for task in Path("/proc/self/task").iterdir():
-        found |= {int(pid) for pid in (task / "children").read_text("ascii").split()}
-    return found
+    wait_ended(*pids)

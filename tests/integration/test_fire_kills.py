@@ -19,6 +19,7 @@ import pytest
 import dspex
 from dspex import ChildSpec, Supervisor
 from dspex.actors.protection import ProtectionActor
+from dspex.actors.protection_memory import ProtectionMemories
 from dspex.actors.provider import ProviderActor
 from dspex.runtime.errors import ApplicationDown, LMCircuitOpen, LMRateLimited
 from dspex.supervisors.app import declared
@@ -31,11 +32,11 @@ KILLS = int(os.environ.get("FIRE", "30"))
 modes = pytest.mark.parametrize("mode", MODES)
 
 
-def sturdy(id: str) -> ChildSpec:
+def sturdy(id: str, memories: ProtectionMemories) -> ChildSpec:
     """The supervisor of a provider as the application makes it, but that it never gives up."""
-    spec = declared_spec(id)
+    spec = declared_spec(id, memories)
     children = [
-        ChildSpec("protection", ProtectionActor, (id,), name=f"protection/{id}"),
+        ChildSpec("protection", ProtectionActor, (id,), {"memory": memories.of(id)}, name=f"protection/{id}"),
         ChildSpec("provider", ProviderActor, (id,), name=f"provider/{id}"),
         DynamicSupervisor.child_spec("streams", name=f"streams/{id}"),
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
@@ -18,8 +19,13 @@ from dspex.runtime.errors import (
     NoProcess,
     UsageError,
 )
-from kit.application import IN_MEMORY, answering, application
+from kit.application import IN_MEMORY, Watch, answering, application
 from kit.http_server import HttpServer
+
+
+def down() -> None:
+    """A function whose service is down."""
+    raise ConnectionError("down")
 
 
 @pytest.fixture
@@ -92,6 +98,38 @@ def test_the_breaker_outlives_the_provider(app: dspex.App) -> None:
     assert app.registry.wait_for("provider/local", timeout=5).restarts == 1
     with pytest.raises(LMCircuitOpen):
         app.lm.complete("local", "one")
+
+
+def test_the_breaker_outlives_the_providers_supervisor(app: dspex.App) -> None:
+    """Neither the end of the protection itself nor that of the whole supervisor closes an open breaker."""
+    app.protection.configure("local", failure_threshold=1, rate_limit={"limit": 5, "window": 600.0})
+    assert app.lm.complete("local", "one").text
+    with pytest.raises(ConnectionError):
+        app.protection.run("local", down)
+    watch = Watch(app)
+    for victim in ("protection/local", "supervisor/provider/local", *["provider/local"] * 5):
+        before = watch.incarnation(victim)
+        app.kill(victim)
+        watch.until(partial(watch.running, victim, before))
+        watch.until(partial(watch.running, "provider/local"))
+        with pytest.raises(LMCircuitOpen):
+            app.lm.complete("local", "one")
+    report = app.protection.status("local")
+    assert report.in_flight == 0
+    (requests,) = (bucket for bucket in report.buckets if bucket.limit == "requests")
+    assert requests.used == 1  # what never reached the provider is given back
+
+
+def test_a_removed_provider_leaves_no_protection(app: dspex.App) -> None:
+    """One of the same name begins with a closed breaker."""
+    settings = {"kind": "openai", "base_url": "http://127.0.0.1:1/v1", "failure_threshold": 1}
+    app.configure_provider("gone", **settings)
+    with pytest.raises(ConnectionError):
+        app.protection.run("gone", down)
+    assert app.protection.status("gone").breaker.state == "open"
+    app.remove_provider("gone")
+    app.configure_provider("gone", **settings)
+    assert app.protection.status("gone").breaker.state == "closed"
 
 
 def test_a_function_may_be_a_coroutine_and_is_bounded(app: dspex.App) -> None:

@@ -115,6 +115,9 @@ class Worker(GenServer):
     def do_echo(self, value: Any) -> Any:
         return value
 
+    def do_print(self, text: str) -> None:
+        print(text, flush=True)
+
     def do_pid(self) -> int:
         return os.getpid()
 
@@ -252,7 +255,7 @@ class Narrow(Worker):
 class Plain(Actor):
     """A plain Thespian actor that sends back what it gets."""
 
-    def receiveMessage(self, msg: Any, sender: ActorAddress) -> None:  # noqa: N802, N803 - Thespian's names
+    def receiveMessage(self, msg: Any, sender: ActorAddress) -> None:
         if isinstance(msg, Note):
             self.send(sender, Note((os.getpid(), msg.value)))
 

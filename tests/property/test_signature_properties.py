@@ -9,9 +9,10 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.signature import Field, Signature
-from dspex.actors.signature_parse import parse_type
+from dspex.actors.signature import Signature
 from dspex.actors.signature_constraints import checker
+from dspex.actors.signature_field import Field
+from dspex.actors.signature_parse import parse_type
 from dspex.actors.signature_types import FieldType, literal_text, union
 from dspex.runtime.errors import SignatureError
 

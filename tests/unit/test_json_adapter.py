@@ -17,7 +17,7 @@ from dspex.actors.adapters.chat import ChatAdapter
 from dspex.actors.adapters.json_adapter import JsonAdapter
 from dspex.actors.adapters.json_reader import JsonFieldReader
 from dspex.actors.adapters.json_schema import output_schema
-from dspex.actors.signature import Signature
+from dspex.actors.signature import Signature, SignatureMeta
 from dspex.actors.signature_class import InputField, OutputField
 from dspex.runtime.errors import ParseError, SignatureError
 
@@ -144,7 +144,11 @@ def test_what_the_strict_subset_lacks_is_asked_for_as_any_object(kind: str) -> N
 
 def test_a_class_that_holds_itself_is_not_strict() -> None:
     """Recursion is outside the subset that all providers have."""
-    tree = Signature(type(Signature)("T", (Signature,), {"t": OutputField(), "__annotations__": {"t": Tree}}))
+
+    class Forest(Signature):
+        tree: Tree = OutputField()
+
+    tree = Signature(Forest)
     assert JSON.response_format(tree) == {"type": "json_object"}
     assert "$defs" in output_schema(tree)
 
@@ -153,7 +157,7 @@ def test_two_classes_of_one_name_stay_apart() -> None:
     """Each field's schema has its own definitions."""
     other = type("Line", (BaseModel,), {"__annotations__": {"other": int}, "__module__": "elsewhere"})
     body = {"a": OutputField(), "b": OutputField(), "__annotations__": {"a": Line, "b": other}}
-    schema = output_schema(type(Signature)("T", (Signature,), body))
+    schema = output_schema(SignatureMeta("T", (Signature,), body))
     assert len(schema["$defs"]) == 2
     assert schema["properties"]["a"] != schema["properties"]["b"]
 
@@ -206,7 +210,7 @@ def test_classes() -> None:
     """Models, Enums and what they hold."""
     answer = '{"order": {"lines": [{"name": "a"}], "due": "2026-01-02"}, "score": "3"}'
     parsed = JSON.parse(BOOK, answer)
-    assert parsed == {"order": Order(lines=[Line(name="a")], due=date(2026, 1, 2)), "mood": None, "score": 3}
+    assert parsed == {"order": Order(lines=[Line(name="a", total=1.0)], due=date(2026, 1, 2)), "mood": None, "score": 3}
     assert JSON.parse(BOOK, answer.replace('"score"', '"mood": "bad", "score"'))["mood"] is Mood.BAD
 
 

@@ -205,7 +205,7 @@ def test_expected_failures_are_replies(outcome: Any, error: type[Exception], wor
         assert scene.house.address("module/qa") == address
         assert (await scene.ask()).answer == 1.5
 
-    settings = {"signature": "question -> answer: float", "retry_failed_predictions": False}
+    settings: dict[str, Any] = {"signature": "question -> answer: float", "retry_failed_predictions": False}
     play(outcome, response("[[ ## answer ## ]]\n1.5"), **settings)(scenario)
 
 

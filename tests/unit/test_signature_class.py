@@ -11,7 +11,7 @@ from typing import Any, Literal, Optional, cast
 import pytest
 from pydantic import BaseModel
 
-from dspex.actors.signature import Signature
+from dspex.actors.signature import Signature, SignatureMeta
 from dspex.actors.signature_class import InputField, OutputField, type_of
 from dspex.actors.signature_constraints import Constraints
 from dspex.actors.signature_field import Field
@@ -78,8 +78,9 @@ def _importable(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_class_is_a_signature() -> None:
     """A class statement makes a value: fields in order, types, descriptions, constraints, docstring as instructions."""
     made = Signature(QA)
-    assert isinstance(QA, Signature)
-    assert made == QA
+    same: Any = QA
+    assert isinstance(same, Signature)
+    assert made == same
     assert made.input_names == ("question", "context")
     assert made.instructions == "Answer from\nthe context."
     assert [field.label for field in made.outputs] == [
@@ -148,7 +149,7 @@ def test_a_class_below_a_signature_has_its_fields() -> None:
 
     class More(QA):
         why: str = OutputField()
-        answer: int = OutputField()
+        answer: int = OutputField()  # pyright: ignore[reportIncompatibleVariableOverride]
 
     more = Signature(More)
     assert more.output_names == ("answer", "order", "colour", "mood", "why")
@@ -170,7 +171,7 @@ def bad_class(**body: Any) -> Any:
     """A class statement with this body."""
     notes = {key: value[0] for key, value in body.items() if isinstance(value, tuple)}
     marks = {key: value[1] if isinstance(value, tuple) else value for key, value in body.items()}
-    return type(Signature)("Bad", (Signature,), {**marks, "__annotations__": notes, "__module__": HERE})
+    return SignatureMeta("Bad", (Signature,), {**marks, "__annotations__": notes, "__module__": HERE})
 
 
 @pytest.mark.parametrize(
@@ -203,7 +204,7 @@ def test_refused_classes(body: dict[str, Any], words: str) -> None:
 def test_an_annotation_without_a_mark_is_refused() -> None:
     """``answer: str`` alone does not say which side it is on."""
     with pytest.raises(SignatureError, match=r"got nothing, at Bad.answer"):
-        type(Signature)("Bad", (Signature,), {"__annotations__": {"answer": str}, "__module__": HERE})
+        SignatureMeta("Bad", (Signature,), {"__annotations__": {"answer": str}, "__module__": HERE})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,131 @@
+"""Reflective evolution: a prompt model reads what went wrong, writes better instructions, and what survives breeds.
+
+After Agrawal et al., "GEPA: Reflective Prompt Evolution Can Outperform Reinforcement Learning", 2025
+(arXiv:2507.19457). Written for our bench, not taken from the library ``gepa``: that one blocks a thread for the
+whole run and calls back from it, so it could neither be cancelled at once nor run in virtual time; and it tries one
+child after the other, where a generation here has several, judged in order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from ..examples import Example
+from ..program_state import ProgramState
+from .bench import Bench
+from .demos import predictor_state, shuffled
+from .option_checks import check_number, check_whole
+from .pareto import pareto_weights
+from .proposals import Proposer, reflection_prompt
+from .search import PERFECT, Scored, Search, in_order, scores_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gepa:
+    """Evolves the instructions of the predictors, one a child; worked examples stay as they are.
+
+    Args:
+        generations: steps.
+        generation: children bred at the same time; a step.
+        minibatch: examples to learn from that a child's parent is watched on. A child that does no better on them
+            is dropped; the others are scored on validation.
+        temperature: of the prompt model.
+
+    Raises:
+        ConfigError: an option is out of range.
+    """
+
+    generations: int = 10
+    generation: int = 4
+    minibatch: int = 3
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("generations", "generation", "minibatch"):
+            check_whole(name, getattr(self, name), 1)
+        check_number("temperature", self.temperature, 2.0)
+
+    @property
+    def method(self) -> str:
+        """The word that chooses it."""
+        return "gepa"
+
+    def steps(self, bench: Bench) -> int:
+        """The program as it is, and the generations."""
+        return 1 + self.generations
+
+    async def optimize(self, bench: Bench) -> ProgramState:
+        """See :class:`~.bench.Optimizer`."""
+        search = Search(bench, self.method)
+        base = await search.begin()
+        await _Evolution(self, search, base).run()
+        return search.result
+
+
+@dataclass(frozen=True, slots=True)
+class _Child:
+    """What a child is to be: all that is drawn by lot, before any is begun."""
+
+    trial: str
+    parent: ProgramState
+    predictor: str
+    examples: Sequence[Example]
+
+
+class _Evolution:
+    def __init__(self, options: Gepa, search: Search, base: Scored) -> None:
+        self._options = options
+        self._search = search
+        self._bench = search.bench
+        self._pool = [base]
+        self._proposer = Proposer(self._bench, options.temperature)
+        self._order: list[int] = []
+        self._born = 0
+
+    async def run(self) -> None:
+        for number in range(1, self._options.generations + 1):
+            if self._search.perfect:
+                break
+            children = [self._draw(f"g{number}/c{place}") for place in range(self._options.generation)]
+            bred, stopped = await in_order([self._breed(child) for child in children])
+            survivors = [scored for scored in bred if scored is not None]
+            known = {each.state.key for each in self._pool}
+            for scored in survivors:
+                if scored.state.key not in known:
+                    known.add(scored.state.key)
+                    self._pool.append(scored)
+            await self._search.tell(survivors, candidates=len(children), stopped=stopped)
+        self._proposer.warn_if_in_vain()
+
+    def _draw(self, trial: str) -> _Child:
+        weights = pareto_weights([each.scores for each in self._pool])
+        (parent,) = self._bench.rng.choices(self._pool, weights)
+        predictors = list(self._bench.predictors)
+        predictor = predictors[self._born % len(predictors)]
+        self._born += 1
+        return _Child(trial, parent.state, predictor, self._minibatch())
+
+    def _minibatch(self) -> list[Example]:
+        """The next examples; once all were seen, in a new order."""
+        size = min(self._options.minibatch, len(self._bench.train))
+        if len(self._order) < size:
+            self._order = shuffled(self._bench)
+        taken, self._order = self._order[:size], self._order[size:]
+        return [self._bench.train[index] for index in taken]
+
+    async def _breed(self, child: _Child) -> Scored | None:
+        """Watch the parent, have it reflected upon, and score the child; None if it is no better."""
+        watched = await self._bench.run(child.parent, child.examples, trial=f"{child.trial}/parent", trace=True)
+        before = scores_of(watched)
+        if min(before) >= PERFECT:
+            return None
+        parent = predictor_state(child.parent, child.predictor)
+        signature = self._bench.predictors[child.predictor]
+        prompt = reflection_prompt(child.predictor, signature, parent.instructions, child.examples, watched)
+        instructions = await self._proposer.propose(prompt, trial=f"{child.trial}/reflect")
+        if instructions is None or instructions == parent.instructions:
+            return None
+        state = child.parent.with_predictor(child.predictor, replace(parent, instructions=instructions))
+        after = scores_of(await self._bench.run(state, child.examples, trial=f"{child.trial}/child"))
+        return await self._search.score(state, child.trial) if sum(after) > sum(before) else None

@@ -1,0 +1,55 @@
+"""The optimizers by their words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final
+
+from ...runtime.errors import did_you_mean
+from ..program_state import ProgramState
+from .bench import Optimizer
+from .bootstrap_few_shot import BootstrapFewShot
+from .gepa import Gepa
+from .labeled_few_shot import LabeledFewShot
+from .mipro import Mipro
+from .option_checks import refuse
+from .random_search import RandomSearch
+
+_METHODS: Final[Mapping[str, type[LabeledFewShot | BootstrapFewShot | RandomSearch | Mipro | Gepa]]] = {
+    "labeled_few_shot": LabeledFewShot,
+    "bootstrap": BootstrapFewShot,
+    "random_search": RandomSearch,
+    "mipro": Mipro,
+    "gepa": Gepa,
+}
+METHODS: Final = tuple(_METHODS)
+"""What :func:`optimizer` takes."""
+
+
+def optimizer(method: str, **options: Any) -> Optimizer:
+    """An optimizer by its word, with its options checked.
+
+    Args:
+        method: ``labeled_few_shot``, ``bootstrap``, ``random_search``, ``mipro`` or ``gepa``.
+        **options: fields of its class.
+
+    Raises:
+        ConfigError: the method or an option is unknown, an option is out of range, or an extra is not installed.
+    """
+    kind = _METHODS.get(method)
+    if kind is None:
+        refuse("method", f"one of {', '.join(METHODS)}", repr(method), did_you_mean(str(method), METHODS))
+    known = [field.name for field in fields(kind)]
+    for name in options:
+        if name not in known:
+            expected = f"an option of {method}: {', '.join(known)}"
+            refuse("options", expected, repr(name), did_you_mean(name, known))
+    return kind(**options)
+
+
+def options_of(made: Optimizer) -> dict[str, Any]:
+    """The options of an optimizer as a JSON object, defaults included: ``optimizer(made.method, **options_of(made))``."""
+    kind = _METHODS[made.method]
+    values = {field.name: getattr(made, field.name) for field in fields(kind)}
+    return {name: value.to_dict() if isinstance(value, ProgramState) else value for name, value in values.items()}
