@@ -169,9 +169,7 @@ class Evaluator:
         self.outcome = self.outcome or "completed"
         return [self.rows[index] for index in sorted(self.rows)]
 
-    def _left(
-        self, examples: Iterable[Example], known: Mapping[int, EvaluationRow]
-    ) -> Iterator[tuple[int, Example]]:
+    def _left(self, examples: Iterable[Example], known: Mapping[int, EvaluationRow]) -> Iterator[tuple[int, Example]]:
         """What is to be done; rows known are noted on the way."""
         for index, example in enumerate(examples):
             if self.outcome is not None:
@@ -198,7 +196,10 @@ class Evaluator:
         except RunStopped:
             raise
         except Exception as error:  # fault boundary: a program or metric that fails on an example, fails that example
-            code, took = _code(error, PREDICTION_FAILED if prediction is None else METRIC_FAILED), self._monotonic() - began
+            code, took = (
+                _code(error, PREDICTION_FAILED if prediction is None else METRIC_FAILED),
+                self._monotonic() - began,
+            )
             return EvaluationRow(index, example, 0.0, prediction, code, _said(error), duration=took)
         took = self._monotonic() - began
         return EvaluationRow(index, example, result.score, prediction, feedback=result.feedback, duration=took)

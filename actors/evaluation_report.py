@@ -74,6 +74,7 @@ class EvaluationReport:
         workers: examples in work at once.
         duration: seconds.
         correlation_id: trace of the evaluation; finds its events.
+        inputs: names of the fields that the module takes.
     """
 
     run_id: str
@@ -85,6 +86,7 @@ class EvaluationReport:
     workers: int
     duration: float
     correlation_id: str | None = None
+    inputs: tuple[str, ...] = ()
 
     # -- what it comes to ------------------------------------------------------------------------
 
@@ -139,7 +141,7 @@ class EvaluationReport:
     def _summary(self) -> list[tuple[str, str]]:
         span, spent = self.interval(), self.spent
         done = f"{len(self.rows)} of {self.total} examples" if not self.complete else f"{self.total} examples"
-        lines = [
+        return [
             ("score", f"{self.score:.1%} ({span.confidence:.0%} interval {span.low:.1%} to {span.high:.1%})"),
             ("of", done if self.outcome == "completed" else f"{done}: {self.outcome.replace('_', ' ')}"),
             ("failures", ", ".join([str(self.failures), *(f"{code} {n}" for code, n in self.errors.items())])),
@@ -147,7 +149,6 @@ class EvaluationReport:
             ("cost", "unknown" if spent.cost is None else f"${spent.cost:.4f}{_unpriced(spent)}"),
             ("took", f"{self.duration:.1f} s with {self.workers} workers"),
         ]
-        return lines
 
     # -- as a table, JSON, CSV -------------------------------------------------------------------
 
@@ -161,15 +162,16 @@ class EvaluationReport:
         from rich.text import Text  # noqa: PLC0415 - likewise
 
         table = Table(title=Text(f"{self.module} by {self.metric}"), caption_justify="left")
-        for column, justify in (("#", "right"), ("inputs", "left"), ("predicted", "left"), ("score", "right")):
-            table.add_column(column, justify=justify, overflow="fold")  # type: ignore[arg-type]
+        table.add_column("#", justify="right")
+        for column in ("inputs", "expected", "predicted"):
+            table.add_column(column, overflow="fold")
+        table.add_column("score", justify="right")
         for row in self.rows[:rows]:
-            said = _line(row.prediction.to_dict()) if row.prediction is not None else f"{row.error}: {row.message}"
-            style = "red" if row.error is not None else ""
-            table.add_row(
-                str(row.index), Text(_line(row.example.inputs() or row.example)), Text(shorten(said, _WIDE), style),
-                f"{row.score:.2f}",
-            )  # fmt: skip
+            example, failed = row.example, row.error is not None
+            said = f"{row.error}: {row.message}" if failed or row.prediction is None else _line(row.prediction)
+            given, wanted = _line(example.inputs(self.inputs)), _line(example.labels(self.inputs))
+            predicted = Text(shorten(said, _WIDE), "red" if failed else "")
+            table.add_row(str(row.index), Text(given), Text(wanted), predicted, f"{row.score:.2f}")
         left = len(self.rows) - rows
         lines = [f"... and {left} more rows"] if left > 0 else []
         table.caption = Text("\n".join([*lines, *(f"{name}: {text}" for name, text in self._summary())]))

@@ -45,6 +45,8 @@ from .retention import Retention
 
 NAME: Final = "core/events"
 """The name under which everybody finds the event store."""
+GATHERING: Final = 0.005
+"""Seconds that events of casts may wait for others: a transaction for each would hold up whoever emits them."""
 APPENDED: Final = ("dspex", "event_store", "appended")
 """Telemetry: events were stored. Measurements: ``count``."""
 LOST: Final = ("dspex", "event_store", "lost")
@@ -295,9 +297,9 @@ class EventStore(GenServer):
 
     @cast
     def append(self, msg: Append) -> None:
-        """Hand events to the journal; what comes within one turn of the loop goes together."""
+        """Hand events to the journal; what comes within some milliseconds goes together."""
         if not self._gathered:
-            self.system.loop.call_soon(self._hand_over)
+            self.system.loop.call_later(GATHERING, self._hand_over)
         self._gathered.append(tuple(msg.events))
 
     def _hand_over(self) -> None:

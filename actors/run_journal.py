@@ -17,6 +17,7 @@ from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
 from ..runtime.messages import TaskDone
 from ..runtime.reasons import Reason
 from .run_messages import (
+    OVER,
     Entry,
     JournalInfo,
     JournalStatus,
@@ -68,6 +69,8 @@ class RunJournal(GenServer):
         stored = await self.run_blocking(store.begin, run, kind, plan)
         self._known = await self.run_blocking(store.keys, run)
         self._paid = stored.paid
+        self._state: RunState = stored.state
+        self._progress = stored.progress
         self._recalled = self._recorded = 0
         self._waiting: list[tuple[Record, Call]] = []
         self._writing: list[tuple[Record, Call]] = []
@@ -96,7 +99,7 @@ class RunJournal(GenServer):
     @call
     def status(self, _: JournalInfo) -> JournalStatus:
         """How it is."""
-        return JournalStatus(self._paid, self._recalled, self._recorded)
+        return JournalStatus(self._paid, self._recalled, self._recorded, self._state, self._progress)
 
     # -- writing -----------------------------------------------------------------------------------
 
@@ -128,6 +131,8 @@ class RunJournal(GenServer):
                 self.fail(caller, outcome.error)
                 continue
             self._paid += record.paid
+            self._progress = self._progress if record.progress is None else record.progress
+            self._state = record.state or self._state
             self._known.update((entry.kind, entry.key) for entry in record.entries)
             self._recorded += len(record.entries)
             self.reply(caller, None)
@@ -140,16 +145,11 @@ class RunJournal(GenServer):
         if address is not None and address.address is not None:
             self.send(address.address, Wished(wish))
 
-    @call
-    def beat_now(self, _: _Beat) -> NoReply:
-        """As by the timer, but answered: for whoever cannot wait."""
-        return self.record(Record())
-
     @info
     def beat(self, _: _Beat) -> None:
         """A sign of life, and a look whether somebody asked for something."""
         self.start_timer(HEARTBEAT, _Beat())
-        if not self._writing:
+        if not self._writing and self._state not in OVER:
             self.detach(self._write([]), tag=_FLUSHED)
 
     async def terminate(self, reason: Reason) -> None:

@@ -18,8 +18,8 @@ Wish: TypeAlias = Literal["cancel", "pause", "resume"]
 
 OVER: Final[frozenset[str]] = frozenset({"completed", "stopped_early", "budget_exhausted", "cancelled", "failed"})
 """States in which a run is over."""
-FINAL: Final[frozenset[str]] = OVER - {"failed"}
-"""States in which starting it again gives its result; a failed one goes on where it failed."""
+FINAL: Final[frozenset[str]] = frozenset({"completed", "stopped_early", "cancelled"})
+"""States in which starting it again gives its result; in the others it goes on where it was, on a larger budget say."""
 
 
 # -- a run's journal, ``run-journal/<id>`` -------------------------------------------------------------------------
@@ -122,11 +122,15 @@ class JournalStatus:
         paid: what the run's recorded calls came to, over all processes that worked on it.
         recalled: answers of models that were found in the journal, by this incarnation.
         recorded: entries kept by this incarnation.
+        state: the run's, as it was last written.
+        progress: the run's, as it was last written.
     """
 
     paid: Paid
     recalled: int
     recorded: int
+    state: RunState
+    progress: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

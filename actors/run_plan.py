@@ -6,7 +6,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass, replace
 from decimal import Decimal, InvalidOperation
 from random import Random
 from typing import Any, Final
@@ -64,7 +64,9 @@ class RunBudget:
         for name in given or {}:
             if name not in known:
                 hint = did_you_mean(name, known)
-                raise ConfigError(f"expected the parts {', '.join(known)}, got {name!r}{hint}, at budget", path="budget")
+                raise ConfigError(
+                    f"expected the parts {', '.join(known)}, got {name!r}{hint}, at budget", path="budget"
+                )
         return cls(**(given or {}))
 
     def to_dict(self) -> dict[str, Any]:
@@ -98,11 +100,14 @@ class RunPlan:
         program: what that module is; ``base`` in it is where the run begins.
         optimizer: how it searches.
         options: the optimizer's options, as JSON.
-        scorer: the metric.
+        metric: how good a prediction is, as it was found.
+        scorer: the same, ready to score.
+        blocking: whether a plain metric function runs on a daemon thread.
         train, validation: the examples.
         seed: of the run's randomness.
         workers: examples run on at once.
         patience: steps without a better score after which it stops; 0 never stops it.
+        max_steps: steps after which it stops in any case; 0 never stops it.
         budget: what it may spend.
         prompt_provider: id of the provider whose model writes instructions.
         prompt_model: which model; None takes the provider's default.
@@ -113,12 +118,15 @@ class RunPlan:
     program: Program
     optimizer: Optimizer
     options: Mapping[str, Any]
+    metric: object
     scorer: Scorer
+    blocking: bool
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     seed: int
     workers: int
     patience: int
+    max_steps: int
     budget: RunBudget
     prompt_provider: str
     prompt_model: str | None
@@ -129,11 +137,12 @@ class RunPlan:
         return {
             "module": self.module,
             "program": self.program.fingerprint,
-            "metric": _code_of(self.scorer),
+            "metric": _code_of(self.metric, self.scorer.name),
             "method": self.optimizer.method,
             "options": canonical_json(self.options),
             "seed": str(self.seed),
             "patience": str(self.patience),
+            "max_steps": str(self.max_steps),
             "prompt model": f"{self.prompt_provider}/{self.prompt_model or 'default'}",
             "train": data_hash(self.train),
             "validation": data_hash(self.validation),
@@ -147,17 +156,23 @@ class RunPlan:
             "method": self.optimizer.method,
             "options": dict(self.options),
             "metric": self.scorer.reference,
+            "blocking": self.blocking,
             "train": [example_to_dict(example) for example in self.train],
             "validation": [example_to_dict(example) for example in self.validation],
             "base": self.program.base.to_dict(),
             "seed": self.seed,
             "workers": self.workers,
             "patience": self.patience,
+            "max_steps": self.max_steps,
             "budget": self.budget.to_dict(),
             "prompt_provider": self.prompt_provider,
             "prompt_model": self.prompt_model,
             "fingerprint": self.fingerprint,
         }
+
+    def begun_with(self, base: ProgramState) -> RunPlan:
+        """The same, from another state of the program: a run that goes on begins where it began."""
+        return replace(self, program=self.program.with_base(base))
 
     def check_same(self, stored: Mapping[str, Any]) -> None:
         """Refuse to go on with a run that was planned otherwise.
@@ -170,7 +185,9 @@ class RunPlan:
             part: (then.get(part), now.get(part)) for part in {**then, **now} if then.get(part) != now.get(part)
         }
         if differences:
-            shown = "; ".join(f"{part}: {_short(old)} then, {_short(new)} now" for part, (old, new) in differences.items())
+            shown = "; ".join(
+                f"{part}: {_short(old)} then, {_short(new)} now" for part, (old, new) in differences.items()
+            )
             raise RunConflict(
                 f"expected the run {self.run!r} as it was begun, got another {', '.join(differences)} ({shown}); "
                 f"take another run_id, with fork={self.run!r} to use its model answers again",
@@ -246,14 +263,13 @@ def options_of(optimizer: Optimizer) -> dict[str, Any]:
     return {name: value.to_dict() if isinstance(value, ProgramState) else value for name, value in options.items()}
 
 
-def _code_of(scorer: Scorer) -> str:
-    metric = scorer.metric
+def _code_of(metric: object, name: str) -> str:
     try:
         source = inspect.getsource(metric if inspect.isroutine(metric) else type(metric))
     except (OSError, TypeError):
         source = ""  # written in C, or at a prompt: its name must do
     told = "" if inspect.isroutine(metric) else repr(metric)
-    return f"{scorer.name} {hashlib.sha256((source + told).encode()).hexdigest()[:16]}"
+    return f"{name} {hashlib.sha256((source + told).encode()).hexdigest()[:16]}"
 
 
 def _short(text: object) -> str:
@@ -263,5 +279,3 @@ def _short(text: object) -> str:
 
 def _refuse(expected: str, got: str, path: str) -> ConfigError:
     return ConfigError(f"expected {expected}, got {got}, at {path}", path=path, expected=expected, got=got)
-
-

@@ -19,7 +19,7 @@ from typing import Any, Final
 from ..runtime.clock import Clock, SystemClock
 from ..runtime.errors import RunConflict, RunError, StoreCorrupt, StoreError, StoreUnavailable, did_you_mean
 from .journals.sqlite_file import create_private
-from .run_messages import OVER, Entry, EntryKind, Paid, RunState, Wish
+from .run_messages import FINAL, OVER, Entry, EntryKind, Paid, RunState, Wish
 from .run_owner import Owner
 
 APPLICATION_ID: Final = 0x64737072  # "dspr": tells our files from other programs' databases
@@ -53,7 +53,7 @@ class StoredRun:
         paid: what its model calls came to.
         created, updated: epoch seconds.
         wish: what somebody asked of it and it has not seen yet.
-        owner: the process that works on it, alive or not; None if none does.
+        owner: the living process that works on it, or None.
     """
 
     id: str
@@ -95,7 +95,7 @@ class RunStore:
     # -- runs --------------------------------------------------------------------------------------
 
     def begin(self, id: str, kind: str, plan: Mapping[str, Any]) -> StoredRun:
-        """Take a run, for as long as this process lives; a new one is written down with its plan.
+        """Take a run, for as long as this process lives, and write its plan down; one with its final result stays as it is.
 
         Raises:
             RunConflict: another process works on it (``owner``), or it is a run of another kind.
@@ -110,23 +110,24 @@ class RunStore:
                     (id, kind, json.dumps(plan), json.dumps(Paid().to_dict()), now, now),
                 )
             elif found.kind != kind:
-                raise RunConflict(f"expected a run of kind {kind}, got {found.kind}, at {id}", run_id=id, kind=found.kind)
+                raise RunConflict(
+                    f"expected a run of kind {kind}, got {found.kind}, at {id}", run_id=id, kind=found.kind
+                )
             else:
-                self._refuse_if_owned(db, found, now)
-            db.execute(
-                "UPDATE runs SET owner = ?, token = ?, heartbeat = ?, wish = NULL WHERE id = ?",
-                (self.owner.to_json(), self.owner.token, now, id),
-            )
+                self._refuse_if_owned(found)
+            if found is None or found.state not in FINAL:
+                # Not the state: it stays paused over a crash.
+                db.execute(
+                    "UPDATE runs SET owner = ?, token = ?, heartbeat = ?, plan = ?, wish = NULL WHERE id = ?",
+                    (self.owner.to_json(), self.owner.token, now, json.dumps(plan), id),
+                )
             run = self._find(db, id)
         assert run is not None
         return run
 
-    def _refuse_if_owned(self, db: sqlite3.Connection, run: StoredRun, now: float) -> None:
+    def _refuse_if_owned(self, run: StoredRun) -> None:
         owner = run.owner
-        if owner is None or owner.token == self.owner.token:
-            return
-        (heartbeat,) = db.execute("SELECT heartbeat FROM runs WHERE id = ?", (run.id,)).fetchone()
-        if owner.alive(heartbeat, now):
+        if owner is not None and owner.token != self.owner.token:
             raise RunConflict(
                 f"expected a run that nobody works on, got {run.id!r}, on which {owner} does",
                 run_id=run.id,
@@ -147,7 +148,9 @@ class RunStore:
         found = self.find(id)
         if found is None:
             known = [run.id for run in self.runs()]
-            raise RunError(f"expected the id of a run, got {id!r}, which no run has{did_you_mean(id, known)}", run_id=id)
+            raise RunError(
+                f"expected the id of a run, got {id!r}, which no run has{did_you_mean(id, known)}", run_id=id
+            )
         return found
 
     def runs(self) -> list[StoredRun]:
@@ -170,7 +173,7 @@ class RunStore:
         if run.state in OVER:
             raise RunError(f"expected a run that goes on, got {id!r}, which is over: {run.state}", run_id=id)
         with self._transaction() as db:
-            if wish == "cancel" and (run.state == "orphaned" or run.owner is None):
+            if wish == "cancel" and run.owner is None:
                 db.execute(
                     "UPDATE runs SET state = 'cancelled', owner = NULL, token = NULL, updated = ? WHERE id = ?",
                     (self._clock.time(), id),
@@ -250,9 +253,7 @@ class RunStore:
             row = db.execute("SELECT wish, token, owner FROM runs WHERE id = ?", (id,)).fetchone()
             if row is None or row[1] != self.owner.token:
                 owner = "nobody" if row is None or row[2] is None else str(Owner.from_json(row[2]))
-                raise RunConflict(
-                    f"expected to own the run {id!r}, got {owner} as its owner", run_id=id, owner=owner
-                )
+                raise RunConflict(f"expected to own the run {id!r}, got {owner} as its owner", run_id=id, owner=owner)
             db.executemany(
                 "INSERT INTO entries (run, kind, key, value) VALUES (?, ?, ?, ?) "
                 "ON CONFLICT (run, kind, key) DO UPDATE SET value = excluded.value",
@@ -282,9 +283,9 @@ class RunStore:
             )
 
     def close(self) -> None:
-        """Let go of all runs and of the file. One in memory keeps what it has."""
+        """Let go of all runs and of the file; what was in memory is gone. Closing again does nothing."""
         with self._lock:
-            if self._db is None or self.path is None:
+            if self._db is None:
                 return
             try:
                 self.release()
@@ -373,7 +374,9 @@ class RunStore:
 def _stored(row: Sequence[Any], now: float) -> StoredRun:
     id, kind, state, plan, progress, paid, created, updated, wish, owner, heartbeat = row
     holder = None if owner is None else Owner.from_json(owner)
-    if state == "running" and (holder is None or not holder.alive(heartbeat, now)):
+    if holder is not None and not holder.alive(heartbeat, now):
+        holder = None
+    if state == "running" and holder is None:
         state = "orphaned"
     return StoredRun(
         id=id,

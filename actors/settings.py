@@ -39,7 +39,6 @@ MEMORY_EVENTS: Final = 100_000
 """How many events a store in memory keeps unless configured otherwise."""
 
 _OPTIMIZATION: Final = "later: optimization"
-_EVALUATION: Final = "later: evaluation"
 
 
 class AppSettings(SettingsModel):
@@ -127,9 +126,9 @@ class ModuleDefaults(SettingsModel):
 class EvaluationSettings(SettingsModel):
     """Defaults of evaluations."""
 
-    parallel_execution: Flag = key(True, "Whether examples are scored side by side.", effect=_EVALUATION)
-    max_workers: Workers = key("auto", "Examples in work at once; auto fits the machine.", effect=_EVALUATION)
-    progress_reporting: Flag = key(True, "Whether progress is reported.", effect=_EVALUATION)
+    parallel_execution: Flag = key(True, "Whether examples are scored side by side.")
+    max_workers: Workers = key("auto", "Examples in work at once; auto fits the machine.")
+    progress_reporting: Flag = key(True, "Whether progress is reported.")
 
 
 class DspexSettings(SettingsModel):

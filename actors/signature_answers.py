@@ -79,7 +79,7 @@ def json_value(field: Field, value: Any, raw: str, where: str, *, checking: Chec
 def _misfit(field: Field, text: str, where: str, error: Exception) -> ParseError:
     expected, got = field.label, shorten(text)
     message = f"expected {expected}, got {got}, at {where}{why(error)}"
-    return ParseError(message, field=field.name, expected=expected, got=got)
+    return ParseError(message, field=field.name, expected=expected, got=got, where=where)
 
 
 def _unchecked(text: str) -> Any:

@@ -29,8 +29,17 @@ Side: TypeAlias = Literal["inputs", "outputs"]
 _SCALAR_OF: Final[Mapping[Any, FieldType]] = {python: FieldType(name) for name, python in SCALARS.items()}
 _CONTAINER_OF: Final[Mapping[Any, str]] = {list: "list", dict: "dict", tuple: "tuple"}
 # What Python itself puts into a class body.
-_OF_PYTHON: Final = ("__module__", "__qualname__", "__doc__", "__orig_bases__", "__firstlineno__")
-_OF_PYTHON_TOO: Final = ("__static_attributes__", "__annotations__", "__annotate__", "__annotate_func__")
+_ANNOTATIONS: Final = ("__module__", "__annotations__", "__annotate__", "__annotate_func__")
+_OF_PYTHON: Final = (
+    *_ANNOTATIONS,
+    "__qualname__",
+    "__doc__",
+    "__orig_bases__",
+    "__firstlineno__",
+    "__static_attributes__",
+    "__conditional_annotations__",
+    "__classdictcell__",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +100,7 @@ def read_class(
     Raises:
         SignatureError: an entry is no field, or a field is malformed (facts: field, expected, got).
     """
-    body = {key: value for key, value in namespace.items() if key not in (*_OF_PYTHON, *_OF_PYTHON_TOO)}
+    body = {key: value for key, value in namespace.items() if key not in _OF_PYTHON}
     hints = _hints(name, namespace, local)
     for key in (*body, *hints):
         if not isinstance(body.get(key), FieldMark):
@@ -106,9 +115,7 @@ def read_class(
 
 
 def _hints(name: str, namespace: Mapping[str, Any], local: Mapping[str, Any]) -> dict[str, Any]:
-    holder = type(
-        name, (), {key: value for key, value in namespace.items() if key in (*_OF_PYTHON[:2], *_OF_PYTHON_TOO)}
-    )
+    holder = type(name, (), {key: value for key, value in namespace.items() if key in _ANNOTATIONS})
     try:
         return typing.get_type_hints(holder, localns=dict(local), include_extras=True)
     except (NameError, SyntaxError, TypeError, AttributeError) as error:

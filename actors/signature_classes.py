@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import importlib
 import sys
+from functools import lru_cache
+from typing import Any
+
+from pydantic import PydanticUndefinedAnnotation, PydanticUserError, TypeAdapter
 
 from ..runtime.errors import SignatureError
 from .signature_types import FieldType, fits_class
@@ -13,13 +17,27 @@ def class_type(cls: type) -> FieldType:
     """A class as a type; any that pydantic can read from JSON and that has fields or members.
 
     Raises:
-        SignatureError: it is no pydantic model, dataclass or Enum.
+        SignatureError: it is no pydantic model, dataclass or Enum, or holds what JSON has no schema for.
     """
     if not fits_class(cls):
         expected = "a pydantic model, a dataclass or an Enum"
         got = getattr(cls, "__name__", None) or repr(cls)
         raise SignatureError(f"expected {expected}, got {got}", expected=expected, got=got)
+    problem = _schema_problem(cls)
+    if problem is not None:
+        expected = "a class whose values JSON can carry"
+        raise SignatureError(f"expected {expected}, got {cls.__name__}: {problem}", expected=expected, got=cls.__name__)
     return FieldType("Class", cls=cls)
+
+
+@lru_cache(maxsize=256)
+def _schema_problem(cls: type) -> str | None:
+    # Asked now: a prompt that cannot be written would end a module at its first prediction.
+    try:
+        TypeAdapter[Any](cls).json_schema()
+    except (PydanticUserError, PydanticUndefinedAnnotation) as error:
+        return error.message.partition("\n")[0]
+    return None
 
 
 def reference(cls: type) -> str:

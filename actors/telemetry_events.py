@@ -188,6 +188,11 @@ MODULE_REPAIRS: Final = _counter(
     "dspex_module_repairs_total", "Answers that did not fit their signature and were asked for again."
 )
 MODULE_SECONDS: Final = _timing("dspex_module_seconds", "How long executions of modules took.", LM_BUCKETS)
+EVALUATIONS: Final = _counter("dspex_evaluations_total", "Evaluations that ended, by how they ended.")
+EVALUATED: Final = _counter("dspex_evaluation_examples_total", "Examples that evaluations did, failed ones included.")
+EVALUATION_FAILURES: Final = _counter("dspex_evaluation_failures_total", "Examples of evaluations that failed.")
+EVALUATION_SCORE: Final = _gauge("dspex_evaluation_score", "Mean score of the latest evaluation, 0 to 1.")
+EVALUATION_SECONDS: Final = _timing("dspex_evaluation_seconds", "How long evaluations took.", LM_BUCKETS)
 SUPERVISOR_REPORTS: Final = _counter("dspex_supervisor_reports_total", "Supervisor reports, by kind.")
 SUPERVISOR_RESTARTS: Final = _counter(
     "dspex_supervisor_restarts_total", "Ends of children that called for a restart, the one that trips included."
@@ -233,6 +238,15 @@ def _module(word: str, status: Source) -> Iterable[Rule]:
     yield Rule(event, MODULE_REPAIRS, "repairs", _BY_MODULE)
 
 
+def _evaluation() -> Iterable[Rule]:
+    progress, stop = ("dspex", "evaluation", "progress"), ("dspex", "evaluation", "stop")
+    yield Rule(stop, EVALUATIONS, None, (*_BY_MODULE, ("outcome", "outcome")))
+    yield Rule(progress, EVALUATED, "count", _BY_MODULE)
+    yield Rule(progress, EVALUATION_FAILURES, "failed", _BY_MODULE)
+    yield Rule(stop, EVALUATION_SCORE, "score", _BY_MODULE)
+    yield Rule(stop, EVALUATION_SECONDS, "duration", _BY_MODULE)
+
+
 def _protection() -> Iterable[Rule]:
     gate = (("gate", "gate"), *_BY_PROVIDER)
     reason = (*_BY_PROVIDER, ("reason", "reason"))
@@ -276,6 +290,7 @@ RULES: Final[tuple[Rule, ...]] = (
     *_module("stop", _constant("success")),
     *_module("exception", _status),
     Rule(("dspex", "module", "exception"), MODULE_ERRORS, None, (("code", _code), *_BY_MODULE), _is_failure),
+    *_evaluation(),
     Rule(("dspex", "supervisor", "report"), SUPERVISOR_REPORTS, None, (("kind", "kind"), ("supervisor", _SUPERVISOR))),
     Rule(("dspex", "supervisor", "report"), SUPERVISOR_RESTARTS, None, (("supervisor", _SUPERVISOR),), _is_restart),
     Rule(("dspex", "supervisor", "start"), SUPERVISOR_STARTS, None, (("supervisor", _SUPERVISOR),)),

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _PROCESS: Final = f"{os.getpid():x}{time.time_ns():x}"
 """Tells the engines of this process from those of others, which are numbered alike."""
 _engines: weakref.WeakValueDictionary[str, Engine] = weakref.WeakValueDictionary()
+_outsiders: weakref.WeakValueDictionary[tuple[str, int], Cell] = weakref.WeakValueDictionary()
 Origin: TypeAlias = tuple[str, str, int]
 """What an address pickles as: engine, process, number."""
 
@@ -87,6 +88,11 @@ def known_engines() -> list[Engine]:
     return list(_engines.values())
 
 
+def know_outsider(cell: Cell) -> None:
+    """Let the address of one who asks from outside all actors be found again, while it lives."""
+    _outsiders[cell.address.engine_id, cell.address.number] = cell
+
+
 def origin_of(address: LocalAddress) -> Origin:
     """What an address pickles as."""
     engine_id, _, process = address.engine_id.partition("@")
@@ -113,4 +119,6 @@ def find_address(engine_id: str, process: str, number: int) -> LocalAddress:
         return LocalAddress(f"{engine_id}@{process}", number)
     engine = _engines.get(engine_id)
     cell = engine.cells.get(number) if engine is not None else None
+    if cell is None:
+        cell = _outsiders.get((engine_id, number))
     return cell.address if cell is not None else LocalAddress(engine_id, number)

@@ -16,6 +16,7 @@ from typing import Any, Final
 from thespian.actors import Actor, ActorAddress, ThespianGeneration
 from thespian.system import isInternalActorSystemMessage
 
+from .address import know_outsider
 from .cell import Cell
 from .context import Context
 from .engine import Engine
@@ -34,6 +35,7 @@ class ExternalCell(Cell):
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine, engine.next_number(), Actor(), None)
         self.inbox: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        know_outsider(self)
 
     def put_info(
         self, message: Any, sender: ActorAddress | None, context: Context | None, *, force: bool = False

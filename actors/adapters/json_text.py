@@ -39,13 +39,7 @@ _ESCAPES: Final = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", '"': '
 
 
 class WrongJsonError(Exception):
-    """The text is not JSON, not even nearly.
-
-    Attributes:
-        expected: what should stand there.
-        got: what does.
-        place: where, in characters from the start of the text.
-    """
+    """The text is not JSON, not even nearly: ``expected`` should stand there, ``got`` does, at character ``place``."""
 
     def __init__(self, expected: str, got: str, place: int) -> None:
         super().__init__(f"expected {expected}, got {got}, at character {place}")
@@ -138,7 +132,7 @@ class JsonText:
         start = self.at
         self.at += 1
         kind = yield from self.peek()
-        if kind not in ("/", "*") or not kind:
+        if kind not in ("/", "*"):
             self.wrong("a comment, // or /*", repr(f"/{kind}"), start)
         self.at += 1
         while (yield from self.seek("\n" if kind == "/" else "*")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 
 from pydantic_core import to_jsonable_python
 
@@ -43,10 +43,11 @@ class DemoOptions:
         check_number("threshold", self.threshold, 1.0)
         if self.max_bootstrapped > self.max_demos:
             refuse("max_bootstrapped", f"at most max_demos, which is {self.max_demos}", self.max_bootstrapped)
-        if isinstance(self.teacher, Mapping):
-            object.__setattr__(self, "teacher", ProgramState.from_dict(self.teacher))
-        elif self.teacher is not None and not isinstance(self.teacher, ProgramState):
-            refuse("teacher", "the state of a program", self.teacher)
+        teacher: object = self.teacher
+        if isinstance(teacher, Mapping):
+            object.__setattr__(self, "teacher", ProgramState.from_dict(cast("Demo", teacher)))
+        elif not isinstance(teacher, ProgramState | None):  # pyright: ignore[reportUnnecessaryIsInstance]
+            refuse("teacher", "the state of a program", teacher)
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,14 +89,19 @@ class _Evolution:
                 break
             children = [self._draw(f"g{number}/c{place}") for place in range(self._options.generation)]
             bred, stopped = await in_order([self._breed(child) for child in children])
-            survivors = [scored for scored in bred if scored is not None]
-            known = {each.state.key for each in self._pool}
-            for scored in survivors:
-                if scored.state.key not in known:
-                    known.add(scored.state.key)
-                    self._pool.append(scored)
-            await self._search.tell(survivors, candidates=len(children), stopped=stopped)
+            if stopped is not None:
+                raise stopped
+            pairs = zip(children, bred, strict=True)
+            survivors = {child.trial: state for child, state in pairs if state is not None}
+            self._grow(await self._search.generation(survivors, tried=len(children)))
         self._proposer.warn_if_in_vain()
+
+    def _grow(self, scored: list[Scored]) -> None:
+        known = {each.state.key for each in self._pool}
+        for each in scored:
+            if each.state.key not in known:
+                known.add(each.state.key)
+                self._pool.append(each)
 
     def _draw(self, trial: str) -> _Child:
         weights = pareto_weights([each.scores for each in self._pool])
@@ -114,8 +119,8 @@ class _Evolution:
         taken, self._order = self._order[:size], self._order[size:]
         return [self._bench.train[index] for index in taken]
 
-    async def _breed(self, child: _Child) -> Scored | None:
-        """Watch the parent, have it reflected upon, and score the child; None if it is no better."""
+    async def _breed(self, child: _Child) -> ProgramState | None:
+        """Watch the parent, have it reflected upon, and try the child on the same; None if it is no better."""
         watched = await self._bench.run(child.parent, child.examples, trial=f"{child.trial}/parent", trace=True)
         before = scores_of(watched)
         if min(before) >= PERFECT:
@@ -128,4 +133,4 @@ class _Evolution:
             return None
         state = child.parent.with_predictor(child.predictor, replace(parent, instructions=instructions))
         after = scores_of(await self._bench.run(state, child.examples, trial=f"{child.trial}/child"))
-        return await self._search.score(state, child.trial) if sum(after) > sum(before) else None
+        return state if sum(after) > sum(before) else None

@@ -37,15 +37,14 @@ def check_data(bench: Bench) -> None:
         ConfigError: one of them is empty.
     """
     if not bench.predictors:
-        refuse("program", "a program with a predictor", "none")
+        refuse("program", "a program with a predictor", 0)
     if not bench.train:
-        refuse("train", "examples to learn from", "none")
+        refuse("train", "examples to learn from", 0)
     if not bench.validation:
-        refuse("validation", "examples to choose by, held out from those to learn from", "none")
+        refuse("validation", "examples to choose by, held out from those to learn from", 0)
 
 
 def refuse(path: str, expected: str, got: Any, hint: str = "") -> NoReturn:
     """Raise the ConfigError of an option."""
-    shown = got if isinstance(got, str) else repr(got)
-    message = f"expected {expected}, got {shown}, at {path}{hint}"
+    message = f"expected {expected}, got {got!r}, at {path}{hint}"
     raise ConfigError(message, path=path, expected=expected, got=got)

@@ -106,14 +106,17 @@ def reflection_prompt(
             _about(name, signature, instructions),
             "With them it did the following.",
             *(f"## Case {number}\n{case}" for number, case in enumerate(cases, 1)),
-            "Find out from the feedback what went wrong and what the task really is. Put into the instructions all "
-            "that the model cannot know, such as facts and rules that the feedback tells, and keep what works. Write "
-            "for inputs in general: do not repeat these cases.",
+            _REFLECT,
             _ANSWER,
         )
     )
 
 
+_REFLECT: Final = (
+    "Find out from the feedback what went wrong and what the task really is. Put into the instructions all that the "
+    "model cannot know, such as facts and rules that the feedback tells, and keep what works. Write for inputs in "
+    "general: do not repeat these cases."
+)
 _ANSWER: Final = "Answer with the complete new instructions, between two lines of three backticks (```)."
 
 

@@ -39,17 +39,17 @@ def optimizer(method: str, **options: Any) -> Optimizer:
     """
     kind = _METHODS.get(method)
     if kind is None:
-        refuse("method", f"one of {', '.join(METHODS)}", repr(method), did_you_mean(str(method), METHODS))
+        refuse("method", f"one of {', '.join(METHODS)}", method, did_you_mean(str(method), METHODS))
     known = [field.name for field in fields(kind)]
     for name in options:
         if name not in known:
             expected = f"an option of {method}: {', '.join(known)}"
-            refuse("options", expected, repr(name), did_you_mean(name, known))
+            refuse("options", expected, name, did_you_mean(name, known))
     return kind(**options)
 
 
 def options_of(made: Optimizer) -> dict[str, Any]:
-    """The options of an optimizer as a JSON object, defaults included: ``optimizer(made.method, **options_of(made))``."""
+    """The options of an optimizer as a JSON object, defaults included; :func:`optimizer` takes them back."""
     kind = _METHODS[made.method]
     values = {field.name: getattr(made, field.name) for field in fields(kind)}
     return {name: value.to_dict() if isinstance(value, ProgramState) else value for name, value in values.items()}

@@ -97,10 +97,14 @@ class Search:
             self._known[state.key] = Scored(state, trial, scores_of(outcomes))
         return self._known[state.key]
 
-    async def generation(self, candidates: Mapping[str, ProgramState]) -> list[Scored]:
+    async def generation(self, candidates: Mapping[str, ProgramState], *, tried: int | None = None) -> list[Scored]:
         """Score the candidates, named by their trials, at the same time, and tell of them: one step.
 
-        One answer for each candidate, in order; equal ones are scored once.
+        One answer for each candidate, in order; equal ones are scored once, so that no two work on the same.
+
+        Args:
+            candidates: the states.
+            tried: how many candidates the step had, if some did not get this far.
 
         Raises:
             RunStopped: the bench wants no more.
@@ -109,7 +113,7 @@ class Search:
         for trial, state in candidates.items():
             different.setdefault(state.key, (trial, state))
         scored, stopped = await in_order([self.score(state, trial) for trial, state in different.values()])
-        await self.tell(scored, candidates=len(candidates), stopped=stopped)
+        await self.tell(scored, candidates=len(candidates) if tried is None else tried, stopped=stopped)
         return [self._known[state.key] for state in candidates.values()]
 
     async def tell(self, scored: Sequence[Scored], *, candidates: int, stopped: RunStopped | None = None) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -23,7 +22,7 @@ from .remote_cell import RemoteCell
 from .uplink import Uplink
 
 LAST_WORDS: Final = 1.0
-"""Seconds that what is left of the actors, and then the connection, get at the end."""
+"""Seconds that what is left of the actors gets at the end."""
 
 
 class Child:
@@ -55,8 +54,7 @@ class Child:
         await self._over.wait()
         await self._engine.astop(SHUTDOWN, LAST_WORDS)
         self._portal.hang_up()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._lost.wait(), LAST_WORDS)
+        await self._lost.wait()  # however long the parent takes to read the last of it
 
     def _connection_lost(self) -> None:
         self._lost.set()

@@ -135,9 +135,9 @@ class Portal(asyncio.Protocol):
         return self._transport is not None
 
     def hang_up(self) -> None:
-        """Close the connection, once what was written has gone out."""
-        self._flush()
+        """Close the connection, once all that was sent has gone out."""
         if self._transport is not None:
+            self._transport.write(b"".join(self._out))
             self._transport.close()
 
     def break_off(self) -> None:
@@ -305,8 +305,7 @@ class Portal(asyncio.Protocol):
             self._on_life(kind, words)
 
     def _count_given(self, target: Any) -> None:
-        # In the parent nobody waits for it: there the twin is no actor that takes anything.
-        if target is None:
+        if target is None and self.twin is not None and not self.twin.elsewhere:
             self._given += 1
 
     def _receiver(self, target: Any) -> Any:

@@ -6,11 +6,11 @@ Works from any event loop, also one that is not the engine's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
-from typing import Any, Self, TypeAlias, cast
+from typing import Any, Self, TypeAlias, Unpack, cast
 
 from thespian.actors import Actor, ActorAddress
 
@@ -24,6 +24,9 @@ from ...actors.config_messages import (
     UndeclareRoute,
     UpdateSetting,
 )
+from ...actors.evaluation_report import EvaluationReport
+from ...actors.examples import Example
+from ...actors.scoring import Metric
 from ...runtime.child_spec import ChildSpec, StartChild, as_child_spec
 from ...runtime.context import Context
 from ...runtime.engine import Engine
@@ -34,12 +37,14 @@ from ...runtime.reasons import KILL, SHUTDOWN, Reason
 from ..keeper import Declare, DeclaredSet, Kept, Undeclare
 from . import names
 from .declared import load_actors, module_spec, provider_spec, route_spec
+from .evaluations import Program, Progress, Workers, evaluate, evaluation
 from .failure import cause_of, child_start_error, unfold
 from .guard_views import AsyncBudgets, AsyncCache, AsyncProtection
 from .handles import AsyncModule
 from .health import Health, health_of
 from .life import Life
 from .picture import TreeNode, draw, tree_of
+from .runs import AsyncRun, AsyncRuns, Examples, RunOptions, optimize
 from .views import CALL_TIMEOUT, AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry
 
 Undo: TypeAlias = UndeclareProvider | UndeclareRoute | UndeclareModule
@@ -62,6 +67,7 @@ class AsyncApp:
         protection: limits, breaker and gates around them.
         budgets: what was spent, and what may be.
         cache: the cache of model answers.
+        runs: optimizations, those of other processes among them.
     """
 
     def __init__(self, life: Life, namespace: str = "") -> None:
@@ -74,6 +80,7 @@ class AsyncApp:
         self.protection = AsyncProtection(life)
         self.budgets = AsyncBudgets(life)
         self.cache = AsyncCache(life)
+        self.runs = AsyncRuns(life)
 
     @property
     def engine(self) -> Engine:
@@ -167,6 +174,70 @@ class AsyncApp:
         """
         self._life.known(f"module/{id}")
         return AsyncModule(self._life, id)
+
+    async def evaluate(
+        self,
+        program: Program,
+        dataset: Iterable[Example | Mapping[str, Any]],
+        /,
+        *,
+        metric: Metric,
+        workers: Workers = None,
+        max_errors: int | None = None,
+        run_id: str | None = None,
+        progress: Progress = None,
+        blocking: bool = False,
+    ) -> EvaluationReport:
+        """Run a dataset through a module and score what it answers. A failure scores 0; no row is left out.
+
+        While it runs, ``run/<run_id>`` answers ``RunInfo``, ``PauseRun``, ``ResumeRun`` and ``CancelRun``.
+
+        Args:
+            program: a module, with its call options, or its id.
+            dataset: examples; all that is no input of the module is what the metric compares with.
+            metric: a function of an example and a prediction, its import path (``"package.module:function"``), the
+                name of an actor, ``exact_match``, ``contains``, ``f1``, or an ``LMJudge``.
+            workers: examples in work at once; ``"auto"`` fits the machine; None: as ``dspex.evaluation`` says.
+            max_errors: failures that are borne; the next one ends it, with a report of what was done. None: all.
+            run_id: a name for it; None makes one.
+            progress: True shows a bar on stderr, False nothing, None a bar if that is a terminal; or a function,
+                called with an ``EvaluationProgress`` some times a second on the engine's thread: it must be quick.
+            blocking: whether a plain metric function runs on a daemon thread, because it waits or computes long.
+
+        Raises:
+            ConfigError: the dataset is empty or holds what is no example, or an argument is out of range.
+            UsageError: ``program`` is no module, or ``progress`` nothing that can be told.
+            RunConflict: a run with this id is at work.
+            NoProcess: there is no such module.
+            CallError: the evaluation crashed, or the application has stopped.
+        """
+        asked = evaluation(
+            program,
+            dataset,
+            metric=metric,
+            workers=workers,
+            max_errors=max_errors,
+            run_id=run_id,
+            blocking=blocking,
+        )
+        return await evaluate(self._life, asked, progress)
+
+    async def optimize(
+        self, module: str | AsyncModule, trainset: Examples, /, **how: Unpack[RunOptions]
+    ) -> AsyncRun:
+        """Begin to search for a better state of a module, or go on with a run that was begun. The module goes on.
+
+        Args:
+            module: a module, or its id.
+            trainset: examples to learn from.
+            **how: ``metric``, ``method``, ``run_id``, ``valset``, ``seed``, ``budget``...: see :class:`.RunOptions`.
+
+        Raises:
+            UsageError, ConfigError: an option or an example is malformed.
+            RunConflict: the run was begun with other code, data or settings, or another process works on it.
+            NoProcess: there is no such module.
+        """
+        return await optimize(self._life, module if isinstance(module, str) else module.id, trainset, how)
 
     async def _ask(self, target: str, message: Any, timeout: float | None = CALL_TIMEOUT) -> Any:
         return await self._life.call(target, message, timeout=timeout)  # the standard parts: in no namespace

@@ -5,12 +5,15 @@ Safe from any thread but the engine's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from thespian.actors import Actor, ActorAddress
 
+from ...actors.evaluation_report import EvaluationReport
+from ...actors.examples import Example
+from ...actors.scoring import Metric
 from ...runtime.child_spec import ChildSpec
 from ...runtime.context import Context
 from ...runtime.engine import Engine
@@ -20,11 +23,13 @@ from ...runtime.reasons import KILL, SHUTDOWN, Reason
 from . import names
 from .awaitable import AsyncApp
 from .blocking_views import LM, Events, Registry, Telemetry
+from .evaluations import Program, Progress, Workers
 from .guard_views import Budgets, Cache, Protection
 from .handles import Module
 from .health import Health, health_of
 from .life import Life
 from .picture import TreeNode
+from .runs import Examples, Run, RunOptions, Runs, optimize
 from .views import CALL_TIMEOUT
 
 
@@ -42,6 +47,7 @@ class App:
         protection: limits, breaker and gates around them.
         budgets: what was spent, and what may be.
         cache: the cache of model answers.
+        runs: optimizations, those of other processes among them.
     """
 
     def __init__(self, life: Life, namespace: str = "") -> None:
@@ -55,6 +61,7 @@ class App:
         self.protection = Protection(self.aio.protection, life)
         self.budgets = Budgets(self.aio.budgets, life)
         self.cache = Cache(self.aio.cache, life)
+        self.runs = Runs(self.aio.runs, life)
 
     @property
     def engine(self) -> Engine:
@@ -92,6 +99,37 @@ class App:
         """A handle of a module that was started; see :meth:`.AsyncApp.module`."""
         self._life.known(f"module/{id}")
         return Module(self._life, id)
+
+    def evaluate(
+        self,
+        program: Program,
+        dataset: Iterable[Example | Mapping[str, Any]],
+        /,
+        *,
+        metric: Metric,
+        workers: Workers = None,
+        max_errors: int | None = None,
+        run_id: str | None = None,
+        progress: Progress = None,
+        blocking: bool = False,
+    ) -> EvaluationReport:
+        """Run a dataset through a module and score what it answers; see :meth:`.AsyncApp.evaluate`."""
+        work = self.aio.evaluate(
+            program,
+            dataset,
+            metric=metric,
+            workers=workers,
+            max_errors=max_errors,
+            run_id=run_id,
+            progress=progress,
+            blocking=blocking,
+        )
+        return self._life.run(work)
+
+    def optimize(self, module: str | Module, trainset: Examples, /, **how: Unpack[RunOptions]) -> Run:
+        """Begin to search for a better state of a module, or go on; see :meth:`.AsyncApp.optimize`."""
+        id = module if isinstance(module, str) else module.id
+        return Run(self._life, self._life.run(optimize(self._life, id, trainset, how)).id)
 
     # -- configuration ---------------------------------------------------------------------------
 

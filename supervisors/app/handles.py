@@ -108,6 +108,11 @@ class AsyncModule:
         self.id = id
         self.name = f"module/{id}"
 
+    @property
+    def call_options(self) -> CallOptions:
+        """How it is called."""
+        return self._options
+
     def options(self, **changes: Any) -> AsyncModule:
         """The same module, called with other options (see :class:`CallOptions`).
 
@@ -158,6 +163,11 @@ class Module:
         self._options = options or CallOptions()
         self.id = id
         self.name = f"module/{id}"
+
+    @property
+    def call_options(self) -> CallOptions:
+        """How it is called."""
+        return self._options
 
     def options(self, **changes: Any) -> Module:
         """The same module, called with other options; see :meth:`AsyncModule.options`."""

@@ -51,6 +51,7 @@ class Life:
         self._draining = False
         self._root: Cell | None = None
         self._console: Console | None = None
+        engine.ended.add_done_callback(lambda _: plan.runs.close())
         # On time of its own, as in tests, there is nothing that another process could watch.
         if plan.settings.app.console and type(engine.clock) is SystemClock:
             self._console = Console(engine, plan.settings.app.name)

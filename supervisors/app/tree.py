@@ -21,7 +21,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
+from pathlib import Path
 from typing import Any, Final
 
 from ...actors.budget_ledger import BudgetLedger
@@ -30,10 +31,12 @@ from ...actors.cache import CacheActor
 from ...actors.configuration import ConfigurationActor, Subscriptions
 from ...actors.event_store import EventStore, open_journal
 from ...actors.journal import Journal
+from ...actors.journals.sqlite_file import default_path
 from ...actors.opentelemetry import OpenTelemetryActor
 from ...actors.protection_memory import ProtectionMemories
 from ...actors.registry import RegistryActor
 from ...actors.retention import Retention
+from ...actors.run_store import RunStore, runs_path
 from ...actors.settings import Settings
 from ...actors.telemetry import TelemetryActor
 from ...runtime.child_spec import ChildSpec
@@ -78,6 +81,14 @@ class Plan:
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     ledger: BudgetLedger = field(default_factory=BudgetLedger)
     protections: ProtectionMemories = field(default_factory=ProtectionMemories)
+
+    @cached_property
+    def runs(self) -> RunStore:
+        """The runs; in memory if the events are."""
+        events = self.settings.events
+        if events.in_memory:
+            return RunStore(None)
+        return RunStore(runs_path(Path(events.path or default_path(self.settings.app.name))))
 
     def journal(self) -> Journal | Callable[[], Journal]:
         """How the event store gets its journal: a file is opened by the actor, a journal in memory outlives it."""

@@ -44,6 +44,7 @@ def test_the_page_says_what_it_should() -> None:
         "What a restart is",
         "Kill and stop",
         "Time-outs, timers, cancellation",
+        "In a process of its own",
         "What is lost, and where it is counted",
         "Rules that cannot hold here",
     ]

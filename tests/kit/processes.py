@@ -39,9 +39,9 @@ def exists(pid: int) -> bool:
 
 
 def children() -> set[int]:
-    """The processes that this one has started and not waited for."""
-    tasks = Path("/proc/self/task").iterdir()
-    return {int(pid) for task in tasks for pid in (task / "children").read_text("ascii").split()}
+    """The child interpreters that are waited for: each has a thread that does."""
+    prefix = "dspex-wait-"
+    return {int(each.name.removeprefix(prefix)) for each in threading.enumerate() if each.name.startswith(prefix)}
 
 
 def open_files() -> int:

@@ -222,6 +222,7 @@ def test_classes() -> None:
         ('{"order": {"lines": [', "expected a JSON value, got the end of the answer, at line 1, column 22"),
         ('{"score": 1, "order": "x', "closing quote"),
         ('{"score": 1 "order": 2}', "expected ',' or '}', got '\"order\": 2}', at line 1, column 13"),
+        ('{"score": 1 x} {"score": 2, "order": {"lines": []}}', "expected ',' or '}', got 'x}"),
         ('{"score": NaN}', "expected a JSON value, got 'NaN'"),
         ('{"score": 1e999}', "a number that a float can hold"),
         ('{"score": ' + "9" * 2000 + "}", "a number of at most 1000 digits"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Literal, Optional, cast
@@ -165,6 +166,16 @@ def test_a_mark_without_annotation_is_text() -> None:
         answer = OutputField()
 
     assert Signature(Short) == Signature("question -> answer")
+
+
+def test_a_class_that_json_cannot_carry_is_refused() -> None:
+    """A model that holds a function has no schema: that is told where the signature is made."""
+
+    class Odd(BaseModel):
+        call: Callable[[int], int]
+
+    with pytest.raises(SignatureError, match=r"a class whose values JSON can carry, got Odd: Cannot generate"):
+        bad_class(a=(Odd, OutputField()))
 
 
 def bad_class(**body: Any) -> Any:

@@ -1,0 +1,59 @@
+"""What became of one example, as a run's journal keeps it. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from pydantic_core import to_jsonable_python
+
+from .examples import Example
+from .optimizers.bench import Outcome, PredictorCall
+from .prediction import Prediction
+from .program_state import ProgramState
+
+_SEPARATOR: Final = "\x1f"
+
+
+def row_key(trial: str, index: int) -> str:
+    """The journal's key of an example of a trial."""
+    return f"{trial}{_SEPARATOR}{index}"
+
+
+def encode_row(outcome: Outcome, example: Example, state: ProgramState, *, traced: bool) -> str:
+    """An outcome as JSON text; what is no JSON in a prediction becomes text."""
+    prediction = outcome.prediction
+    return json.dumps(
+        {
+            "example": example.key,
+            "state": state.key,
+            "score": outcome.score,
+            "error": outcome.error,
+            "feedback": outcome.feedback,
+            "fields": None if prediction is None else _plain(prediction.to_dict()),
+            "calls": [_plain([call.predictor, call.inputs, call.outputs]) for call in outcome.calls]
+            if traced
+            else None,
+        }
+    )
+
+
+def decode_row(text: str, index: int, example: Example, state: ProgramState, *, traced: bool) -> Outcome | None:
+    """Read what :func:`encode_row` wrote; None if it is of another example or state, or has no trace though one is asked."""
+    row: dict[str, Any] = json.loads(text)
+    if (row["example"], row["state"]) != (example.key, state.key) or (traced and row["calls"] is None):
+        return None
+    calls: Sequence[tuple[str, Mapping[str, Any], Mapping[str, Any]]] = (row["calls"] if traced else None) or ()
+    return Outcome(
+        index=index,
+        score=row["score"],
+        prediction=None if row["fields"] is None else Prediction(row["fields"]),
+        error=row["error"],
+        feedback=row["feedback"],
+        calls=tuple(PredictorCall(*call) for call in calls),
+    )
+
+
+def _plain(value: object) -> Any:
+    return to_jsonable_python(value, fallback=str, inf_nan_mode="strings")

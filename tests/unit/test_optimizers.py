@@ -1,0 +1,332 @@
+"""What each optimizer gains on the simulated model, whose best program is known, and what it asks for on the way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from random import Random
+from typing import Any
+
+import pytest
+
+from dspex.actors.examples import Example
+from dspex.actors.optimizers.bench import Outcome, PredictorCall
+from dspex.actors.optimizers.registry import METHODS, optimizer
+from dspex.actors.prediction import Prediction
+from dspex.actors.program_state import ONLY, PredictorState, ProgramState
+from dspex.actors.signature import Signature
+from dspex.actors.testing.simulated_bench import SimulatedBench, accuracy
+from dspex.actors.testing.simulated_lm import CLUE, KEYWORD, LABELS, PROPOSALS, dataset, skill, topic, truth
+from dspex.runtime.errors import ConfigError, LMServerError, RunStopped
+
+HELD_OUT = dataset(200, 1000)
+THREE_TOPICS = tuple(
+    {"text": text, "label": truth(text)}
+    for text in (next(f"t{n}" for n in range(99) if topic(f"t{n}") == t) for t in range(3))
+)
+
+
+def optimize(bench: SimulatedBench, method: str, **options: Any) -> ProgramState:
+    """Run an optimizer to its end."""
+    return asyncio.run(optimizer(method, **options).optimize(bench))
+
+
+def told(state: ProgramState) -> PredictorState:
+    """What the only predictor has."""
+    return state.predictors.get(ONLY, PredictorState())
+
+
+def skilled(state: ProgramState) -> int:
+    """The known skill of a state."""
+    return skill(told(state).instructions, told(state).demos)
+
+
+# -- gains ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("method", METHODS)
+def test_every_optimizer_beats_the_program_as_it_is_on_held_out_data(method: str, seed: int) -> None:
+    """On examples that it never saw, the program is clearly better afterwards."""
+    bench = SimulatedBench(seed=seed)
+    result = optimize(bench, method)
+    assert accuracy(result, HELD_OUT) >= accuracy(bench.base, HELD_OUT) + 0.1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mipro_finds_the_planted_combination(seed: int) -> None:
+    """The word in the instructions and a set of examples of all topics, together."""
+    assert skilled(optimize(SimulatedBench(seed=seed), "mipro")) == 100
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_mipro_finds_it_on_minibatches_too(seed: int) -> None:
+    """Trying on a part of validation first loses nothing here."""
+    bench = SimulatedBench(seed=seed)
+    assert skilled(optimize(bench, "mipro", minibatch=15, generations=12)) == 100
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_random_search_finds_the_planted_worked_examples(seed: int) -> None:
+    """A set with all topics, which is the best without new instructions."""
+    assert skilled(optimize(SimulatedBench(seed=seed), "random_search")) == 76
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_gepa_finds_the_planted_instructions(seed: int) -> None:
+    """The word is in the feedback's clue: with good worked examples that makes the best program."""
+    base = ProgramState({ONLY: PredictorState(None, THREE_TOPICS)})
+    result = optimize(SimulatedBench(seed=seed, base=base), "gepa")
+    assert skilled(result) == 100
+    assert told(result).demos == THREE_TOPICS
+
+
+# -- chosen by validation, never by train ----------------------------------------------------------
+
+
+class Misled(SimulatedBench):
+    """All labels to learn from are wrong, so what helps there hurts elsewhere."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        wrong = {label: other for label, other in zip(LABELS, reversed(LABELS), strict=True)}
+        self.train = [Example(text=each["text"], label=wrong[each["label"]]).with_inputs("text") for each in self.train]
+
+
+@pytest.mark.parametrize("method", ["labeled_few_shot", "bootstrap", "random_search"])
+def test_what_only_helps_on_train_is_not_taken(method: str) -> None:
+    """Worse on validation means not chosen, whatever train says: the program stays as it is."""
+    bench = Misled()
+    assert optimize(bench, method) == bench.base
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_the_base_stays_if_nothing_is_better(method: str) -> None:
+    """A perfect program costs its own scoring, and nothing more."""
+    best = ProgramState({ONLY: PredictorState(PROPOSALS[2], THREE_TOPICS)}, {"by": "hand"})
+    bench = SimulatedBench(base=best)
+    assert optimize(bench, method) == best
+    assert bench.calls == len(bench.validation)
+
+
+# -- bootstrapping ---------------------------------------------------------------------------------
+
+
+def test_bootstrap_shows_only_what_the_teacher_got_right() -> None:
+    """Each bootstrapped demo is what the predictor was given and gave, in an answer that scored enough."""
+    result = optimize(SimulatedBench(), "bootstrap", max_demos=4, max_bootstrapped=4)
+    assert len(told(result).demos) == 4
+    assert all(demo["label"] == truth(demo["text"]) for demo in told(result).demos)
+
+
+def test_bootstrap_stops_asking_once_there_are_enough() -> None:
+    """The teacher is never asked for more examples than are still missing."""
+    easy = ProgramState({ONLY: PredictorState(PROPOSALS[2], THREE_TOPICS)})
+    bench = SimulatedBench(train=40)
+    optimize(bench, "bootstrap", teacher=easy, max_bootstrapped=3, max_demos=3)
+    assert bench.asked == ["baseline", "teacher/0", "bootstrap"]
+    assert bench.calls == 40 + 3 + 40
+
+
+def test_bootstrap_fills_up_with_labels_that_are_not_shown_already() -> None:
+    """Up to max_demos, each example once."""
+    demos = told(optimize(SimulatedBench(seed=3), "bootstrap", max_demos=8, max_bootstrapped=2)).demos
+    assert len(demos) == 8
+    assert len({demo["text"] for demo in demos}) == 8
+
+
+def test_random_search_asks_the_teacher_nothing_twice() -> None:
+    """However many sets are made, each example is run by the teacher once at most."""
+    bench = SimulatedBench()
+    result = optimize(bench, "random_search", candidates=12)
+    scored = sum(1 for trial in bench.asked if not trial.startswith("teacher"))
+    assert bench.calls <= 40 * scored + len(bench.train)
+    assert result.provenance["method"] == "random_search"
+
+
+def test_a_teacher_may_be_given_as_json() -> None:
+    """Options that come from a journal are JSON."""
+    teacher = ProgramState({ONLY: PredictorState(PROPOSALS[2], THREE_TOPICS)})
+    first, second = SimulatedBench(), SimulatedBench()
+    assert optimize(first, "bootstrap", teacher=teacher) == optimize(second, "bootstrap", teacher=teacher.to_dict())
+    assert first.calls == second.calls
+
+
+# -- steps, stops, provenance ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_steps_are_told_in_order_and_states_only_when_better(method: str) -> None:
+    """Step 0 is the program as it is; a state is told with a score above all before."""
+    bench = SimulatedBench(seed=1)
+    made = optimizer(method)
+    result = asyncio.run(made.optimize(bench))
+    assert [each.step for each in bench.told] == list(range(len(bench.told)))
+    assert len(bench.told) <= (made.steps(bench) or 0)
+    scores = [each.score or 0.0 for each in bench.told if each.state is not None]
+    assert scores == sorted(set(scores))
+    assert bench.told[0].state == bench.base
+    assert bench.best == result
+
+
+def test_a_result_says_where_it_comes_from() -> None:
+    """Method, trial, its score on validation and that of the program before."""
+    bench = SimulatedBench()
+    facts = optimize(bench, "mipro").provenance
+    assert (facts["method"], facts["score"]) == ("mipro", 1.0)
+    assert facts["trial"] in bench.asked
+    assert facts["base_score"] == accuracy(bench.base, bench.validation)
+
+
+def test_patience_ends_a_search_with_the_best_so_far_told() -> None:
+    """The bench stops it; what was best was told before."""
+    bench = SimulatedBench(seed=2, patience=2)
+    with pytest.raises(RunStopped):
+        optimize(bench, "gepa", generations=50)
+    assert bench.best is not None
+    assert KEYWORD in (told(bench.best).instructions or "")
+
+
+def test_a_generation_is_worked_on_at_the_same_time() -> None:
+    """Its candidates do not wait for each other, so that workers are never idle."""
+    bench = SimulatedBench()
+    optimize(bench, "random_search", candidates=8, generation=4)
+    assert bench.most == 4 * len(bench.validation)
+
+
+def test_what_a_stopped_generation_has_found_is_told() -> None:
+    """The candidates before the one that was stopped count, if they are better."""
+    bench = SimulatedBench(budget=40 + 3 + 90)
+    with pytest.raises(RunStopped, match="budget"):
+        optimize(bench, "random_search", candidates=4, generation=4, max_bootstrapped=1, max_demos=4)
+    assert [each.step for each in bench.told] == [0, 1]
+    assert bench.best is not None
+    assert accuracy(bench.best, bench.validation) > accuracy(bench.base, bench.validation)
+
+
+# -- the prompt model ----------------------------------------------------------------------------------
+
+
+def test_reflection_shows_what_happened_and_the_feedback() -> None:
+    """The prompt model reads inputs, outputs, the score and the metric's words of the parent's own work."""
+    bench = SimulatedBench()
+    optimize(bench, "gepa", generations=1, generation=1)
+    (prompt,) = bench.prompts
+    assert CLUE in prompt
+    assert "Score: 0 of 1" in prompt
+    assert 'The step gave: {"label":' in prompt
+    assert "Say whether the text means up or down." in prompt
+
+
+@pytest.mark.parametrize("method", ["mipro", "gepa"])
+def test_a_prompt_model_that_fails_ends_no_search(method: str) -> None:
+    """It goes on without new instructions, and says in the log that all were in vain."""
+    bench = SimulatedBench(answer=lambda _: LMServerError("overloaded", provider="p"))
+    result = optimize(bench, method, generations=2)
+    assert accuracy(result, bench.validation) >= accuracy(bench.base, bench.validation)
+    assert told(result).instructions is None
+
+
+def test_useless_proposals_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """If not one could be used, the log says so."""
+    optimize(SimulatedBench(answer=lambda _: "``` \n```"), "gepa", generations=1)
+    assert "not one of the proposed instructions could be used" in caplog.text
+
+
+def test_proposals_differ_in_tip_and_examples() -> None:
+    """So that a model that always says the same to the same still proposes several."""
+    bench = SimulatedBench()
+    optimize(bench, "mipro", proposals=6, generations=1)
+    assert len(set(bench.prompts)) == 6
+    assert len({trial for trial in bench.asked if trial.startswith("propose/")}) == 6
+
+
+# -- several predictors ----------------------------------------------------------------------------------
+
+
+class TwoSteps(SimulatedBench):
+    """A program that first writes notes and then answers; it is right where the answering step has instructions."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.predictors = {"read": Signature("text -> notes"), "answer": Signature("text, notes -> label")}
+        self.states: list[ProgramState] = []
+
+    async def run(
+        self, state: ProgramState, examples: Sequence[Example], *, trial: str, trace: bool = False
+    ) -> list[Outcome]:
+        """Right by the number of predictors with the word in their instructions, or with demos."""
+        self.asked.append(trial)
+        self.states.append(state)
+        helped = sum(bool(KEYWORD in (each.instructions or "") or each.demos) for each in state.predictors.values())
+        return [self._work(index, example, helped, trace) for index, example in enumerate(examples)]
+
+    def _work(self, index: int, example: Example, helped: int, trace: bool) -> Outcome:
+        right = index % 3 <= helped
+        label = example["label"] if right else "?"
+        notes = {"notes": f"notes on {example['text']}"}
+        calls = (
+            PredictorCall("read", {"text": example["text"]}, notes),
+            PredictorCall("answer", {"text": example["text"], **notes}, {"label": label}),
+        )
+        return Outcome(index, float(right), Prediction({"label": label}), None, CLUE, calls if trace else ())
+
+
+def test_each_predictor_gets_its_own_part_of_what_was_right() -> None:
+    """A bootstrapped demo has the fields of the predictor that it is for."""
+    result = optimize(TwoSteps(), "bootstrap", max_demos=2, max_bootstrapped=2)
+    assert [set(demo) for demo in result.predictors["read"].demos] == [{"text", "notes"}] * 2
+    assert [set(demo) for demo in result.predictors["answer"].demos] == [{"text", "notes", "label"}] * 2
+
+
+def test_labels_go_only_to_predictors_that_they_fit() -> None:
+    """The examples know no notes: neither step of the program can be shown them."""
+    with pytest.raises(ConfigError, match="expected examples with the fields of a predictor"):
+        optimize(TwoSteps(), "labeled_few_shot")
+
+
+def test_gepa_gives_each_predictor_its_turn() -> None:
+    """Both get better instructions, one a child."""
+    result = optimize(TwoSteps(), "gepa", minibatch=6)
+    assert [KEYWORD in (each.instructions or "") for each in result.predictors.values()] == [True, True]
+
+
+def test_mipro_searches_instructions_and_examples_of_all_predictors() -> None:
+    """Its choices are those of each predictor."""
+    bench = TwoSteps()
+    optimize(bench, "mipro")
+    assert {trial.split(":")[0] for trial in bench.asked if trial.startswith("propose/")} == {
+        "propose/read",
+        "propose/answer",
+    }
+    assert max(len(state.predictors) for state in bench.states) == 2
+
+
+# -- failures of the program -----------------------------------------------------------------------------
+
+
+class Failing(SimulatedBench):
+    """Every other example fails."""
+
+    async def run(
+        self, state: ProgramState, examples: Sequence[Example], *, trial: str, trace: bool = False
+    ) -> list[Outcome]:
+        """A failure has an error's code, and no prediction."""
+        outcomes = await super().run(state, examples, trial=trial, trace=trace)
+        return [each if each.index % 2 else Outcome(each.index, 0.0, None, "lm_timeout") for each in outcomes]
+
+
+def test_failures_score_zero_and_teach_nothing() -> None:
+    """They count in the mean and make no demos, even at a threshold of 0."""
+    bench = Failing(order=Random(1))
+    result = optimize(bench, "bootstrap", threshold=0.0, max_demos=4)
+    assert bench.told[0].score is not None
+    assert bench.told[0].score <= 0.5
+    assert len(told(result).demos) == 4
+
+
+def test_gepa_tells_the_prompt_model_of_failures() -> None:
+    """Its prompt names the error."""
+    bench = Failing()
+    optimize(bench, "gepa", generations=1, generation=1)
+    assert "The program failed: lm_timeout" in bench.prompts[0]
