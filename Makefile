@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 FAST := $(wildcard tests/unit tests/property tests/integration tests/crash tests/architecture)
 TRACES := $(addprefix tests/conformance/data/,named.jsonl random.jsonl stage.jsonl)
 
-.PHONY: help venv demo test seeds lint types bench thespian-suite conformance crash redis wheel examples docs-check clean
+.PHONY: help venv demo test fire seeds lint types bench thespian-suite conformance crash redis wheel examples docs-check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t18
@@ -42,6 +42,9 @@ demo: $(STAMP) ## the demonstration
 
 test: $(STAMP) ## the fast suite
 	@$(PYTEST) -q $(FAST)
+
+fire: $(STAMP) ## providers under fire, over real sockets; FIRE=200 make fire for 200 random kills
+	@$(PYTEST) -q tests/fire
 
 seeds: $(STAMP) ## the seed search: 200 seeds, or SEEDS=1000 make seeds
 	@$(PYTEST) -q tests/seeds

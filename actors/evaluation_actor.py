@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ..runtime.calls import Call
 from ..runtime.context import Context
+from ..runtime.errors import RunStopped
 from ..runtime.gen_server import Continue, GenServer, NoReply, Stop, call, info
 from ..runtime.messages import TaskDone, TaskFailed
 from .evaluation import EvaluationProgress, EvaluationRow, Evaluator, Outcome, check_whole
@@ -151,9 +152,17 @@ class EvaluationRun(GenServer):
         )
         self.system.telemetry.execute(STARTED, {"examples": len(plan.dataset)}, self._facts())
         self._announce()
-        self.start_task(self._evaluator.run(plan.dataset))
+        self.start_task(self._work())
 
     # -- work ------------------------------------------------------------------------------------
+
+    async def _work(self) -> tuple[EvaluationRow, ...]:
+        try:
+            return tuple(await self._evaluator.run(self._plan.dataset))
+        except RunStopped:  # its budget is spent: what was done is reported
+            rows = self._evaluator.rows
+            self._evaluator.stop("stopped")
+            return tuple(rows[index] for index in sorted(rows))
 
     async def _predict(self, index: int, example: Example) -> Prediction:
         plan = self._plan
@@ -206,7 +215,7 @@ class EvaluationRun(GenServer):
     @info
     def work_done(self, msg: TaskDone) -> None:
         """All rows are there, or it was stopped: report."""
-        self._finish(tuple(msg.value))
+        self._finish(msg.value)
 
     @info
     def work_failed(self, msg: TaskFailed) -> Stop:

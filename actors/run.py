@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Any, Final
 
 from ..runtime.calls import Call
@@ -143,7 +142,7 @@ class OptimizationRun(GenServer):
         assert bench is not None
         state, score = (end.state, end.score) if end.state is not None else self._best(bench)
         journal = await self._journal()
-        made = state.provenance | self._provenance(end, score, journal.paid)
+        made = dict(state.provenance) | self._provenance(end, score, journal.paid)
         self._state, self._reason = end.outcome, end.reason
         self._last = self._progress() | {
             "best": ProgramState(state.predictors, made).to_dict(),
@@ -191,7 +190,6 @@ class OptimizationRun(GenServer):
                 "validation": {"examples": len(plan.validation), "hash": data_hash(plan.validation)},
             },
             "paid": paid.to_dict(),
-            "dspex": version("dspex"),
         }
 
     def _over(self, journal: JournalStatus) -> None:

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 from ..runtime.calls import Call
 from ..runtime.errors import Error, RunConflict, StoreError
-from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
+from ..runtime.gen_server import GenServer, NoReply, call, info
 from ..runtime.messages import TaskDone
 from ..runtime.reasons import Reason
 from .run_messages import (

@@ -257,9 +257,10 @@ def held_out(
 
 def options_of(optimizer: Optimizer) -> dict[str, Any]:
     """An optimizer's options as JSON: its fields."""
-    if not is_dataclass(optimizer) or isinstance(optimizer, type):
+    made: object = optimizer
+    if not is_dataclass(made) or isinstance(made, type):
         return {}
-    options = {each.name: getattr(optimizer, each.name) for each in fields(optimizer) if each.init}
+    options = {each.name: getattr(made, each.name) for each in fields(made) if each.init}
     return {name: value.to_dict() if isinstance(value, ProgramState) else value for name, value in options.items()}
 
 
@@ -268,7 +269,7 @@ def _code_of(metric: object, name: str) -> str:
         source = inspect.getsource(metric if inspect.isroutine(metric) else type(metric))
     except (OSError, TypeError):
         source = ""  # written in C, or at a prompt: its name must do
-    told = "" if inspect.isroutine(metric) else repr(metric)
+    told = repr(metric) if is_dataclass(metric) else ""
     return f"{name} {hashlib.sha256((source + told).encode()).hexdigest()[:16]}"
 
 

@@ -40,7 +40,7 @@ def encode_row(outcome: Outcome, example: Example, state: ProgramState, *, trace
 
 
 def decode_row(text: str, index: int, example: Example, state: ProgramState, *, traced: bool) -> Outcome | None:
-    """Read what :func:`encode_row` wrote; None if it is of another example or state, or has no trace though one is asked."""
+    """Read what :func:`encode_row` wrote; None if of another example or state, or a trace is asked and missing."""
     row: dict[str, Any] = json.loads(text)
     if (row["example"], row["state"]) != (example.key, state.key) or (traced and row["calls"] is None):
         return None

@@ -95,7 +95,7 @@ class RunStore:
     # -- runs --------------------------------------------------------------------------------------
 
     def begin(self, id: str, kind: str, plan: Mapping[str, Any]) -> StoredRun:
-        """Take a run, for as long as this process lives, and write its plan down; one with its final result stays as it is.
+        """Take a run, for as long as this process lives, and write its plan down; a final result stays as it is.
 
         Raises:
             RunConflict: another process works on it (``owner``), or it is a run of another kind.

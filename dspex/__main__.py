@@ -2,8 +2,8 @@
 
 ``run`` starts an application from a configuration file and keeps it running. ``tree``, ``ps``, ``show``,
 ``watch``, ``explain`` and ``top`` look at one that runs in another process of the same user; they only read.
-``events`` reads the event file of an application that runs or ran; ``check-config`` says what is wrong with
-a configuration file.
+``events`` reads the event file of an application that runs or ran, ``runs`` its optimizations; ``check-config`` says
+what is wrong with a configuration file.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ from .supervisors.app.console_socket import Address
 from .supervisors.app.console_view import Sort, chosen, details, live_view, node_from, row_line
 from .supervisors.app.explain import Explanation
 from .supervisors.app.picture import draw
+from .supervisors.app.runs_cli import runs_cli
 from .supervisors.app.start import start
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Supervises language-model programs.")
+cli.add_typer(runs_cli, name="runs")
 _COLUMNS: Final = ("state", "incarnation", "restarts", "address", "reason")
 out: Final = Console()
 err: Final = Console(stderr=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from ...runtime.errors import LMError
+from ...runtime.errors import LMAuthError, LMError, LMQuotaExceeded
 from ...runtime.log import get_logger
 from ..adapters.prompts import listed, task
 from ..examples import Example
@@ -51,12 +51,15 @@ class Proposer:
 
         Raises:
             RunStopped: the bench wants no more.
+            LMAuthError, LMQuotaExceeded: the next prompt would meet that too.
         """
         self.asked += 1
         try:
             found = read_instructions(
                 await self._bench.ask(prompt, trial=trial, ordinal=ordinal, temperature=self._temperature)
             )
+        except (LMAuthError, LMQuotaExceeded):
+            raise
         except LMError as error:
             self._log.warning("no instructions were proposed", trial=trial, error=error.code)
             found = None

@@ -7,7 +7,6 @@ from dataclasses import fields
 from typing import Any, Final
 
 from ...runtime.errors import did_you_mean
-from ..program_state import ProgramState
 from .bench import Optimizer
 from .bootstrap_few_shot import BootstrapFewShot
 from .gepa import Gepa
@@ -46,10 +45,3 @@ def optimizer(method: str, **options: Any) -> Optimizer:
             expected = f"an option of {method}: {', '.join(known)}"
             refuse("options", expected, name, did_you_mean(name, known))
     return kind(**options)
-
-
-def options_of(made: Optimizer) -> dict[str, Any]:
-    """The options of an optimizer as a JSON object, defaults included; :func:`optimizer` takes them back."""
-    kind = _METHODS[made.method]
-    values = {field.name: getattr(made, field.name) for field in fields(kind)}
-    return {name: value.to_dict() if isinstance(value, ProgramState) else value for name, value in values.items()}

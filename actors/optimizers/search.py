@@ -150,20 +150,23 @@ class Search:
 async def in_order(work: Sequence[Coroutine[Any, Any, T]]) -> tuple[list[T], RunStopped | None]:
     """Do it all at the same time; the results in the order of the work.
 
-    If one is stopped, those after it are given up: the results are those before it, and why is the second answer.
+    If some are stopped, the results are those of the others, and why is the second answer: a bench that wants no more
+    stops each at its next call, so none is given up in the middle of one that is paid for.
     """
     tasks = [asyncio.ensure_future(each) for each in work]
     results: list[T] = []
+    stopped: RunStopped | None = None
     try:
         for task in tasks:
-            results.append(await task)  # noqa: PERF401 - what is there when one of them is stopped counts
-    except RunStopped as stopped:
-        return results, stopped
-    finally:
+            try:
+                results.append(await task)
+            except RunStopped as why:
+                stopped = stopped or why
+    finally:  # cancelled from outside, or a failure that ends the search
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return results, None
+    return results, stopped
 
 
 def mean(scores: Sequence[float]) -> float:

@@ -23,7 +23,7 @@ class Tpe:
 
     Args:
         choices: how many there are of each parameter.
-        seed: decides what is asked, with the scores.
+        seed: decides what is asked, with the scores; of 32 bits.
         startup: combinations that are drawn at random before scores are looked at.
 
     Raises:

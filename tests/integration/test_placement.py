@@ -28,7 +28,7 @@ from dspex.runtime.messages import Down, ExitSignal, GetState, GetStatistics, Re
 from dspex.runtime.outcomes import Ignored, Started, StartFailed
 from dspex.runtime.reasons import KILL, KILLED, NOPROC, Crash
 from kit.engine import Lab, in_lab
-from kit.placed import Do, DoAsync, Narrow, Note, Plain, Trapper, Worker
+from kit.placed import Do, DoAsync, Hang, Narrow, Note, Plain, Trapper, Worker
 
 PLACES = pytest.mark.parametrize("place", ["local", "process"])
 
@@ -486,6 +486,25 @@ def test_a_child_that_computes_holds_up_nobody() -> None:
         assert there.cell.status_name == "busy"
         assert not burning.done()
         assert await burning > 0
+
+    at(test)
+
+
+def test_what_waits_for_a_busy_child_is_bounded() -> None:
+    """Its mailbox is full at its limit, wherever the messages are; what was taken in arrives, the rest is counted."""
+
+    async def test(lab: Lab) -> None:
+        there = await lab.start(Worker, placement="process", mailbox_limit=2_000)
+        lab.engine.cast(there, Hang(0.2))
+        for number in range(5_000):
+            lab.engine.cast(there, Note((number, "x" * 1_000)))
+        assert there.cell is not None
+        assert len(there.cell.mailbox or ()) == 2_000
+        assert lab.engine.counters.overloaded == lab.engine.dead_letters.count == 3_001
+        assert isinstance(await lab.error(there, Do("echo", (1,))), Overloaded)
+        await lab.call(there, GetStatistics())  # the engine there answers behind the handler
+        found = await notes(lab, there, 1_999)
+        assert [number for number, _ in found] == list(range(1_999))
 
     at(test)
 

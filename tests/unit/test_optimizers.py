@@ -17,7 +17,7 @@ from dspex.actors.program_state import ONLY, PredictorState, ProgramState
 from dspex.actors.signature import Signature
 from dspex.actors.testing.simulated_bench import SimulatedBench, accuracy
 from dspex.actors.testing.simulated_lm import CLUE, KEYWORD, LABELS, PROPOSALS, dataset, skill, topic, truth
-from dspex.runtime.errors import ConfigError, LMServerError, RunStopped
+from dspex.runtime.errors import ConfigError, LMAuthError, LMServerError, RunStopped
 
 HELD_OUT = dataset(200, 1000)
 THREE_TOPICS = tuple(
@@ -89,7 +89,7 @@ class Misled(SimulatedBench):
 
     def __init__(self, **more: Any) -> None:
         super().__init__(**more)
-        wrong = {label: other for label, other in zip(LABELS, reversed(LABELS), strict=True)}
+        wrong = dict(zip(LABELS, reversed(LABELS), strict=True))
         self.train = [Example(text=each["text"], label=wrong[each["label"]]).with_inputs("text") for each in self.train]
 
 
@@ -195,7 +195,7 @@ def test_a_generation_is_worked_on_at_the_same_time() -> None:
 
 
 def test_what_a_stopped_generation_has_found_is_told() -> None:
-    """The candidates before the one that was stopped count, if they are better."""
+    """The candidates that were ready when it was stopped count, if they are better."""
     bench = SimulatedBench(budget=40 + 3 + 90)
     with pytest.raises(RunStopped, match="budget"):
         optimize(bench, "random_search", candidates=4, generation=4, max_bootstrapped=1, max_demos=4)
@@ -225,6 +225,13 @@ def test_a_prompt_model_that_fails_ends_no_search(method: str) -> None:
     result = optimize(bench, method, generations=2)
     assert accuracy(result, bench.validation) >= accuracy(bench.base, bench.validation)
     assert told(result).instructions is None
+
+
+@pytest.mark.parametrize("method", ["mipro", "gepa"])
+def test_a_prompt_model_that_can_never_answer_ends_it(method: str) -> None:
+    """A wrong key is no matter of one proposal: somebody has to know."""
+    with pytest.raises(LMAuthError):
+        optimize(SimulatedBench(answer=lambda _: LMAuthError("wrong key", provider="p")), method)
 
 
 def test_useless_proposals_are_warned_of(caplog: pytest.LogCaptureFixture) -> None:

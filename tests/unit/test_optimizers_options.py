@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.optimizers import tpe
-from dspex.actors.optimizers.registry import METHODS, optimizer, options_of
+from dspex.actors.optimizers.registry import METHODS, optimizer
 from dspex.actors.program_state import ONLY, PredictorState, ProgramState
+from dspex.actors.run_plan import options_of
 from dspex.actors.testing.simulated_bench import SimulatedBench
 from dspex.runtime.errors import ConfigError
 
@@ -82,8 +82,7 @@ def test_mipro_without_its_extra_says_what_to_install(monkeypatch: pytest.Monkey
     def missing(name: str) -> object:
         raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
-    monkeypatch.setattr(tpe.importlib, "import_module", missing)
+    monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(ConfigError, match=r"pip install 'dspex\[optimize\]'"):
         optimizer("mipro")
     assert optimizer("gepa").method == "gepa"
-    assert tpe.importlib is importlib

@@ -93,7 +93,7 @@ def test_it_is_an_asgi_application() -> None:
     """A request that comes in pieces gets one completion, and is counted."""
     server, sent = SimulatedServer(), list[MutableMapping[str, Any]]()
     content = json.dumps(body_of(TEXTS[1], PROPOSALS[2], DEMOS)).encode()
-    pieces = [
+    pieces: list[Mapping[str, Any]] = [
         {"type": "http.request", "body": content[:50], "more_body": True},
         {"type": "http.request", "body": content[50:]},
     ]
