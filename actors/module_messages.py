@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import KW_ONLY, dataclass, field, fields, replace
 from enum import Enum
 from typing import Any, Final, Literal, Self, TypeAlias
 
@@ -12,6 +12,9 @@ from thespian.actors import ActorAddress
 
 from ..runtime.errors import ConfigError, did_you_mean
 from .lm import LMRequest, Message
+from .program_state import ProgramState
+from .run_scope import RunScope
+from .signature import Signature
 
 Health: TypeAlias = Literal["ready", "misconfigured"]
 MAX_TIMEOUT: Final = 3600.0
@@ -28,9 +31,11 @@ class PredictOptions:
         max_tokens: bound on the answer's tokens; sent only if set.
         stop: texts that end the answer.
         timeout: seconds the whole prediction may take, waiting for its turn included.
+        cache: whether answers from the cache will do, and may be kept there; if nobody says, they will.
+        rollout: calls that are alike but for this text have answers of their own in the cache.
 
     Raises:
-        ConfigError: the timeout is no number of seconds in (0, 3600].
+        ConfigError: the timeout is no number of seconds in (0, 3600], ``cache`` no flag, or ``rollout`` no text.
         LMInvalidRequest: another option is out of range.
     """
 
@@ -41,10 +46,14 @@ class PredictOptions:
     stop: tuple[str, ...] | None = None
     seed: int | None = None
     timeout: float | None = None
+    cache: bool | None = None
+    rollout: str | None = None
 
     def __post_init__(self) -> None:
         if self.timeout is not None:
             check_timeout(self.timeout)
+        _check_kind("cache", self.cache, bool, "True, False or None")
+        _check_kind("rollout", self.rollout, str, "text or None")
         # The request knows what it takes; ask it now rather than at the first call.
         object.__setattr__(self, "stop", self.request(_PROBE).stop)
 
@@ -60,7 +69,7 @@ class PredictOptions:
         if not isinstance(options, Mapping | None):
             got = type(options).__name__
             raise ConfigError(f"expected a mapping of options, got {got}", expected="a mapping", got=got)
-        known = [field.name for field in fields(cls)]
+        known = [each.name for each in fields(cls)]
         for key in options or {}:
             if key not in known:
                 hint = did_you_mean(str(key), known)
@@ -69,7 +78,7 @@ class PredictOptions:
 
     def over(self, defaults: Self) -> Self:
         """These options, and the defaults where they are silent."""
-        given = {field.name: value for field in fields(self) if (value := getattr(self, field.name)) is not None}
+        given = {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
         return replace(defaults, **given) if given else defaults
 
     def request(self, messages: tuple[Message, ...], response_format: Mapping[str, Any] | None = None) -> LMRequest:
@@ -84,6 +93,12 @@ class PredictOptions:
             seed=self.seed,
             response_format=response_format,
         )
+
+
+def _check_kind(path: str, value: object, kind: type, expected: str) -> None:
+    if value is not None and not isinstance(value, kind):
+        got = type(value).__name__
+        raise ConfigError(f"expected {expected}, got {got}, at {path}", path=path, expected=expected, got=got)
 
 
 def check_timeout(seconds: object) -> float:
@@ -128,6 +143,9 @@ class Predict:
     Args:
         inputs: a value for each input field.
         options: for this call only; a mapping is taken too.
+        state: answer as if the predictors had this state; the module itself stays as it is.
+        run: the run that the call is made for: its model calls are answered from that run's journal, or kept there.
+        trace: whether ``Prediction.info.calls`` is wanted.
 
     Raises:
         ConfigError, LMInvalidRequest: an option is unknown or out of range.
@@ -135,6 +153,10 @@ class Predict:
 
     inputs: Mapping[str, Any]
     options: PredictOptions | Mapping[str, Any] = DEFAULT_OPTIONS
+    _: KW_ONLY
+    state: ProgramState | None = None
+    run: RunScope | None = None
+    trace: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "options", PredictOptions.of(self.options))
@@ -187,20 +209,28 @@ class UpdateModule:
     """Changes what a module tells its model, from the next prediction on; answers a :class:`ModuleStatus`.
 
     All or nothing. It lasts as long as the actor: a restart begins with the declared settings again. Fails with
-    SignatureError if a demo does not fit the signature.
+    SignatureError if a demo does not fit the signature, with ConfigError if there is no predictor of a name, or if the
+    first two are given and the module has several predictors.
 
     Args:
         instructions: new instructions; None takes the default ones.
         demos: new worked examples, in the place of the old ones.
+        state: what the predictors that it names are to tell.
     """
 
     instructions: str | Keep | None = KEEP
     demos: Iterable[Mapping[str, Any]] | Keep = KEEP
+    state: ProgramState | None = None
 
     def __post_init__(self) -> None:
         # The iterable is used up here, not in the actor.
         if not isinstance(self.demos, Keep):
             object.__setattr__(self, "demos", tuple(self.demos))
+
+
+@dataclass(frozen=True, slots=True)
+class GetState:
+    """Answers the :class:`~.program_state.ProgramState` that a module has now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,10 +244,11 @@ class ModuleStatus:
 
     Attributes:
         module: its id.
-        kind: ``predict``.
+        kind: ``predict``, ``chain_of_thought``, ``best_of_n``, ``refine``, ``react`` or ``program``.
         signature: the canonical text.
-        instructions: what the model is told, or None for the default.
-        demos: how many worked examples it shows.
+        predictors: its predictors by name, with the signatures that they were declared with.
+        instructions: what the model is told, or None for the default, or if there are several predictors.
+        demos: how many worked examples it shows, in all predictors.
         provider: id of the provider it asks.
         adapter: name of the adapter.
         options: the module's own options.
@@ -236,6 +267,7 @@ class ModuleStatus:
     module: str
     kind: str
     signature: str
+    predictors: Mapping[str, Signature] = field(default_factory=dict[str, Signature])
     instructions: str | None
     demos: int
     provider: str

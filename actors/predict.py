@@ -52,6 +52,7 @@ from .module_plan import ModulePlan
 from .outputs import how
 from .predict_stream import PredictionClosed, PredictionStream
 from .prediction import Prediction
+from .program_state import ONLY
 from .provider_messages import Ask, Complete, Leave, OpenStream, StreamOpened
 from .registry import announce
 from .repair import read_or_repair
@@ -168,6 +169,7 @@ class PredictModule(GenServer):
             module=self._id,
             kind=KIND,
             signature=str(plan.signature),
+            predictors={ONLY: plan.signature},
             instructions=plan.signature.instructions,
             demos=len(plan.demos),
             provider=plan.provider,

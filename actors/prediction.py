@@ -5,10 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..runtime.errors import did_you_mean
 from .lm import UNKNOWN_USAGE, Attempt, Usage
+
+if TYPE_CHECKING:
+    from .optimizers.bench import PredictorCall
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,7 @@ class PredictionInfo:
         duration: seconds from the call's arrival at the module to the answer.
         text: the model's answer as it came.
         repairs: answers that did not fit and were asked for again; usage, cost and attempts are those of all.
+        calls: the calls of its predictors, in the order in which they ended; only if a trace was asked for.
     """
 
     usage: Usage = UNKNOWN_USAGE
@@ -44,6 +48,7 @@ class PredictionInfo:
     duration: float | None = None
     text: str = ""
     repairs: int = 0
+    calls: tuple[PredictorCall, ...] = ()
 
 
 _NOTHING_KNOWN = PredictionInfo()

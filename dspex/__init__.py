@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .actors.registry import announce
     from .actors.settings_providers import Budget, RateLimit
     from .actors.signature import Signature
+    from .actors.signature_class import InputField, OutputField
     from .runtime import errors
     from .runtime.child_spec import ChildSpec
     from .runtime.context import Context
@@ -63,6 +64,7 @@ _HOME: Final = {
     ".actors.registry": ("announce",),
     ".actors.settings_providers": ("Budget", "RateLimit"),
     ".actors.signature": ("Signature",),
+    ".actors.signature_class": ("InputField", "OutputField"),
     ".runtime.child_spec": ("ChildSpec",),
     ".runtime.context": ("Context",),
     ".runtime.errors": ("Error",),
@@ -112,9 +114,11 @@ __all__ = (
     "GenServer",
     "Ignore",
     "Info",
+    "InputField",
     "LocalSystemBase",
     "Message",
     "NoReply",
+    "OutputField",
     "PartitionSupervisor",
     "Prediction",
     "Producer",

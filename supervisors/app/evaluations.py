@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
@@ -130,11 +131,14 @@ async def evaluate(life: Life, asked: Evaluation, progress: Progress) -> Evaluat
     )
     name = f"run/{plan.run_id}"
     with _watched(life.engine, plan, _watching(progress, settings)):
-        await _start(life, plan, name)
+        start = asyncio.create_task(_start(life, plan, name))
         try:
+            await asyncio.shield(start)
             report: EvaluationReport = await life.call(name, GetResult(), timeout=None, fail_fast=True)
         finally:
-            await _remove(life, name)
+            await asyncio.wait([start])  # who gives up while it starts must not leave it behind
+            if not start.cancelled() and start.exception() is None:
+                await _remove(life, name)
     return report
 
 
@@ -205,7 +209,7 @@ def _watched(
 
 @contextmanager
 def _bar(plan: EvaluationPlan) -> Generator[Watching, None, None]:
-    """A progress bar on stderr; it goes away at the end."""
+    """A progress bar on stderr; it goes away at the end. What is no terminal gets its last state as a line."""
     from rich import progress as bars  # noqa: PLC0415 - only where something is shown
     from rich.console import Console  # noqa: PLC0415 - likewise
 
@@ -216,7 +220,8 @@ def _bar(plan: EvaluationPlan) -> Generator[Watching, None, None]:
         bars.TextColumn("score {task.fields[score]}, {task.fields[failures]} failed"),
         bars.TimeRemainingColumn(),
     )
-    with bars.Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+    console = Console(stderr=True)
+    with bars.Progress(*columns, console=console, transient=console.is_terminal) as shown:
         task = shown.add_task(f"evaluate {plan.module}", total=len(plan.dataset), score="-", failures=0)
 
         def told(now: EvaluationProgress) -> None:

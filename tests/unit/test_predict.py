@@ -14,6 +14,7 @@ from dspex.actors.lm import Attempt
 from dspex.actors.module_messages import ModuleStatus, Predict, PredictOptions, UpdateModule
 from dspex.actors.predict import PredictModule
 from dspex.actors.prediction import Prediction
+from dspex.actors.program_state import ONLY
 from dspex.actors.settings import ModuleSettings
 from dspex.actors.signature import Signature
 from dspex.runtime.context import Context
@@ -394,6 +395,7 @@ def test_module_info() -> None:
         status = await scene.status()
         assert status.uptime == pytest.approx(2.0)
         assert status == ModuleStatus(
+            predictors={ONLY: Signature(status.signature, status.instructions)},
             module="qa",
             kind="predict",
             signature="question -> answer",

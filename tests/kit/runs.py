@@ -1,0 +1,115 @@
+"""For tests of optimization runs: a model that answers by what it is asked only, and a process that optimizes with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dspex.actors.examples import Example
+from kit.application import provider_of
+from kit.http_server import Exchange, HttpServer, completion
+
+ROOT = Path(__file__).resolve().parents[2]
+
+SCRIPT = """
+import json, sys
+import dspex
+from kit.runs import EXAMPLES
+plan = json.loads(sys.argv[1])
+with dspex.start(config=plan["config"]) as app:
+    run = app.optimize("qa", EXAMPLES, metric="exact_match", **plan["how"])
+    result = run.result(60)
+    told = {"key": result.state.key, "score": result.score, "outcome": result.outcome, "base": result.base_score}
+    status = result.status
+    told |= {"calls": status.paid.calls, "recalled": status.recalled, "steps": status.step, "trials": status.trials}
+    print(json.dumps(told), flush=True)
+"""
+
+EXAMPLES = tuple(
+    Example(question=f"Is {number} even?", answer="no" if number % 2 else "yes").with_inputs("question")
+    for number in range(24)
+)
+
+
+def answer_to(request: dict[str, Any]) -> str:
+    """What the model says: right the more often the more examples it is shown, by a hash of the question and them."""
+    texts = [str(message["content"]) for message in request["messages"]]
+    question = texts[-1]
+    shown = sum("[[ ## answer ## ]]" in text for text in texts[1:-1])
+    number = int(question.split("Is ")[-1].split(" even")[0])
+    luck = hashlib.sha256(json.dumps(texts).encode()).digest()[0]
+    right = luck < 90 + 25 * shown
+    return f"[[ ## answer ## ]]\n{'yes' if (number % 2 == 0) == right else 'no'}\n\n[[ ## completed ## ]]"
+
+
+@dataclass
+class Model:
+    """A provider whose answers depend on nothing but the request.
+
+    Attributes:
+        calls: how many requests came.
+        on_call: told of each, with its number, before it is answered.
+    """
+
+    calls: int = 0
+    on_call: Callable[[int], None] = lambda number: None
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, exchange: Exchange) -> None:
+        """Answer a request."""
+        with self._lock:
+            self.calls += 1
+            number = self.calls
+        self.on_call(number)
+        exchange.reply(200, completion(answer_to(exchange.request.json())))
+
+
+@contextmanager
+def model() -> Iterator[tuple[Model, HttpServer]]:
+    """A model and the server it answers at."""
+    script = Model()
+    with HttpServer(script) as server:
+        yield script, server
+
+
+def configuration(server: HttpServer, folder: Path | None, **module: Any) -> dict[str, Any]:
+    """An application with the module ``qa``; its events and runs in this folder, or in memory."""
+    events = {"in_memory": True} if folder is None else {"path": str(folder / "app.db")}
+    return {
+        "events": events,
+        "app": {"console": False},
+        "ai": {"providers": {"local": provider_of(server)}, "caching": {"enabled": False}},
+        "modules": {"qa": {"signature": "question -> answer", "provider": "local", **module}},
+    }
+
+
+def optimizer_process(server: HttpServer, folder: Path, **how: Any) -> subprocess.Popen[str]:
+    """A process that begins a run, or goes on with it, waits for its end and prints what came of it."""
+    plan = json.dumps({"config": configuration(server, folder), "how": how})
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, plan],
+        cwd=ROOT,
+        env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def outcome_of(process: subprocess.Popen[str]) -> dict[str, Any]:
+    """What such a process printed; it must have ended well."""
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 0, err
+    found: dict[str, Any] = json.loads(out)
+    return found
