@@ -75,11 +75,10 @@ class _DiskLate:
 
 @dataclass(slots=True)
 class _Asker:
-    """Who looked up: its call, the actor that ends it, and the monitor of that one while it leads."""
+    """Who looked up: its call, and the actor that ends it."""
 
     call: Call
     owner: ActorAddress | None
-    ref: int | None = None
 
     @property
     def over(self) -> bool:
@@ -122,7 +121,8 @@ class CacheActor(GenServer):
         self._counts = _Counts()
         self._memory = AnswerMemory(0)
         self._flights = Flights[_Asker](lambda asker: not asker.call.settled)
-        self._leaders: dict[int, tuple[str, str]] = {}
+        # What each actor leads: keys and the ids of their look-ups.
+        self._leads: dict[ActorAddress, dict[str, str]] = {}
         self._late: dict[str, Timer] = {}
         self._disk: CacheDisk | None = None
         self._outbox = EventOutbox(self.system)
@@ -157,7 +157,7 @@ class CacheActor(GenServer):
             if id == msg.id:
                 return _LEAD
             if leader.over:
-                self._unwatch(leader)
+                self._unwatch(key, leader)
                 return self._lead(key, msg.id, asker)
         self._flights.wait(key, msg.id, asker)
         if flight is None and disk is not None:
@@ -169,7 +169,7 @@ class CacheActor(GenServer):
     def store(self, msg: CacheStore) -> None:
         """Keep an answer, and give it to those who wait for it."""
         flight = self._flights.land(msg.key)
-        self._unwatch(flight.leader[1] if flight.leader else None)
+        self._unwatch(msg.key, flight.leader[1] if flight.leader else None)
         for asker in flight.waiting.values():
             self._hit(asker, msg.value, _SHARED)
         self._counts.shared_hits += len(flight.waiting)
@@ -189,7 +189,7 @@ class CacheActor(GenServer):
         """Have the next one lead, or take a waiter out."""
         flight = self._flights.get(msg.key)
         if flight is not None and flight.leader is not None and flight.leader[0] == msg.id:
-            self._unwatch(flight.leader[1])
+            self._unwatch(msg.key, flight.leader[1])
             self._promote(msg.key)
             return
         waiter = self._flights.leave(msg.key, msg.id)
@@ -198,11 +198,12 @@ class CacheActor(GenServer):
 
     @info
     def leader_ended(self, msg: Down) -> None:
-        """Have the next one lead."""
-        found = self._leaders.pop(msg.ref, None)
-        flight = self._flights.get(found[0]) if found else None
-        if found and flight is not None and flight.leader is not None and flight.leader[0] == found[1]:
-            self._promote(found[0])
+        """Have the next ones lead."""
+        led = self._leads.pop(msg.address, {}) if msg.address is not None else {}
+        for key, id in led.items():
+            flight = self._flights.get(key)
+            if flight is not None and flight.leader is not None and flight.leader[0] == id:
+                self._promote(key)
 
     @info
     def disk_late(self, msg: _DiskLate) -> None:
@@ -235,14 +236,18 @@ class CacheActor(GenServer):
         self.reply(asker.call, CacheHit(value))
 
     def _watch(self, key: str, id: str, leader: _Asker) -> None:
-        if leader.owner is not None:
-            leader.ref = self.monitor(leader.owner)
-            self._leaders[leader.ref] = (key, id)
+        if leader.owner is None:
+            return
+        leads = self._leads.get(leader.owner)
+        if leads is None:
+            # Once for each actor, until its end: most ask many times.
+            leads = self._leads[leader.owner] = {}
+            self.monitor(leader.owner)
+        leads[key] = id
 
-    def _unwatch(self, leader: _Asker | None) -> None:
-        if leader is not None and leader.ref is not None:
-            self.demonitor(leader.ref)
-            self._leaders.pop(leader.ref, None)
+    def _unwatch(self, key: str, leader: _Asker | None) -> None:
+        if leader is not None and leader.owner is not None:
+            self._leads.get(leader.owner, {}).pop(key, None)
 
     def _remember(self, key: str, value: str, seconds: float) -> None:
         before = self._memory.evicted
@@ -281,7 +286,7 @@ class CacheActor(GenServer):
                 self._promote(key)
             return
         flight = self._flights.land(key)
-        self._unwatch(flight.leader[1] if flight.leader else None)
+        self._unwatch(key, flight.leader[1] if flight.leader else None)
         for asker in flight.waiting.values():
             self._hit(asker, found[0], _DISK)
         self._counts.disk_hits += len(flight.waiting)

@@ -33,6 +33,7 @@ async def cached(actor: GenServer, session: Session, ask: Callable[[], Awaitable
         kind=setup.settings.kind,
         model=session.model or "",
         rollout=session.ask.rollout,
+        prompt=session.prompt,
     )
     id = actor.ids.span_id()
     try:

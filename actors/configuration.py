@@ -241,6 +241,8 @@ class ConfigurationActor(GenServer):
     def _planned(self, caller: Call, message: _ChangeMessage) -> _Pending:
         asked = self._asked(message)
         settings = applied(asked, self._settings, self._base)
+        if isinstance(message, DeclareRoute):
+            _check_route(message.name, settings)
         # Journaled as validated: durations in seconds, secrets as secrets.
         value = read_at(settings, asked.path) if asked.action == "updated" else None
         change = Change(asked.action, asked.path, value)
@@ -387,6 +389,13 @@ def _check_signature(settings: object) -> None:
     # Who declares a module by its signature wants the signature's own error, with text and position.
     if is_table(settings) and isinstance(text := settings.get("signature"), str):
         Signature(text)
+
+
+def _check_route(name: str, settings: Settings) -> None:
+    # Other changes may make a circle for a while: a route in one tells those who ask it.
+    from .route_choice import check_circle  # noqa: PLC0415 - with the failure table, only where it is used
+
+    check_circle(name, settings.ai.routes)
 
 
 def _touches(wanted: Path, changed: Path) -> bool:

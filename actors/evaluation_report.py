@@ -145,7 +145,7 @@ class EvaluationReport:
             ("score", f"{self.score:.1%} ({span.confidence:.0%} interval {span.low:.1%} to {span.high:.1%})"),
             ("of", done if self.outcome == "completed" else f"{done}: {self.outcome.replace('_', ' ')}"),
             ("failures", ", ".join([str(self.failures), *(f"{code} {n}" for code, n in self.errors.items())])),
-            ("tokens", f"{spent.input_tokens:,} in, {spent.output_tokens:,} out"),
+            ("tokens", f"{spent.input_tokens:,} in, {spent.output_tokens:,} out{_cached(spent)}"),
             ("cost", "unknown" if spent.cost is None else f"${spent.cost:.4f}{_unpriced(spent)}"),
             ("took", f"{self.duration:.1f} s with {self.workers} workers"),
         ]
@@ -215,7 +215,7 @@ class EvaluationReport:
         writer = csv.writer(out)
         writer.writerow([*plain, *(f"{side}.{name}" for side, names in fields.items() for name in names)])
         for row in rows:
-            sides = [(row[side] or {}).get(name) for side, names in fields.items() for name in names]
+            sides = [_field(row, side, name) for side, names in fields.items() for name in names]
             writer.writerow([*(row[name] for name in plain), *map(_cell, sides)])
         return out.getvalue()
 
@@ -264,6 +264,11 @@ def _row(row: EvaluationRow) -> dict[str, Any]:
     }
 
 
+def _field(row: Mapping[str, Any], side: str, name: str) -> Any:
+    found: Mapping[str, Any] | None = row[side]
+    return None if found is None else found.get(name)
+
+
 def _names(rows: list[dict[str, Any]], side: str) -> Iterator[str]:
     for row in rows:
         yield from row[side] or ()
@@ -279,3 +284,7 @@ def _line(fields: Mapping[str, Any]) -> str:
 
 def _unpriced(spent: Spent) -> str:
     return f" and {spent.unpriced} predictions without a known price" if spent.unpriced else ""
+
+
+def _cached(spent: Spent) -> str:
+    return f", {spent.cache_hits} predictions from the cache" if spent.cache_hits else ""

@@ -22,9 +22,8 @@ from ..runtime.errors import ConfigError
 from ..runtime.secret import SecretValue
 from .limit_buckets import Shortage
 from .limit_report import LimitName, Scope
-from .settings_providers import RateLimit
+from .settings_providers import STORE_SCHEMES, RateLimit
 
-SCHEMES: Final = ("redis", "rediss", "redis+unix")
 _PATIENCE: Final = 1.0
 """Seconds that Redis may take to answer before this process goes on without it."""
 
@@ -76,8 +75,8 @@ class SharedLimits:
     """
 
     def __init__(self, provider: str, address: str) -> None:
-        if urlsplit(address).scheme not in SCHEMES:
-            raise StorageDown(f"expected an address that begins with {', '.join(SCHEMES)}, at limit_storage")
+        if urlsplit(address).scheme not in STORE_SCHEMES:
+            raise StorageDown(f"expected an address that begins with {', '.join(STORE_SCHEMES)}, at limit_storage")
         self._prefix = f"dspex/{provider}"
         try:
             self._storage = RedisStorage(

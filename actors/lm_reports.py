@@ -10,8 +10,10 @@ from typing import Any, Final, TypeVar
 from ..runtime.context import Context
 from ..runtime.errors import Error
 from ..runtime.gen_server import GenServer
+from ..runtime.telemetry import EventName
 from .error_context import AIContext
 from .event_outbox import EventOutbox
+from .event_stamps import stamp_unchecked
 from .events import Event, LmAttempt, LmError, LmFirstChunk, LmRequest, LmResponse, LmRetry, stamp
 from .json_values import json_text
 from .lm import (
@@ -29,6 +31,18 @@ from .settings import MonitoringSettings
 from .settings_providers import ProviderSettings
 
 E = TypeVar("E", bound=Event)
+
+START: Final = ("dspex", "lm", "start")
+"""Telemetry: a request is about to be made. Measurements: ``system_time``, ``prompt_tokens``."""
+RETRY: Final = ("dspex", "lm", "retry")
+"""Telemetry: an attempt failed and another follows. Measurements: ``attempt``, ``delay``."""
+CHUNK: Final = ("dspex", "lm", "chunk")
+"""Telemetry: the first chunk of a stream came. Measurements: ``time_to_first_token``."""
+STOP: Final = ("dspex", "lm", "stop")
+"""Telemetry: a request was answered. Measurements: ``duration``, ``attempts``, tokens and cost as far as they are
+known, and ``waited``: how long its first attempt waited for room (absent if there was none)."""
+EXCEPTION: Final = ("dspex", "lm", "exception")
+"""Telemetry: a request failed for good. Measurements as those of :data:`STOP`."""
 
 _MONITORING: Final = MonitoringSettings()
 _COUNTS: Final = (
@@ -72,21 +86,39 @@ class LmReports:
         self._outbox = EventOutbox(actor.system)
         self._context: Context | None = None
 
-    def began(self, request: LMRequest, model: str | None, *, capture_prompts: bool, stream: bool = False) -> str:
+    def began(
+        self,
+        request: LMRequest,
+        model: str | None,
+        *,
+        capture_prompts: bool,
+        stream: bool = False,
+        prompt: str | None = None,
+        tokens: int | None = None,
+    ) -> str:
         """A request is about to be sent; the id of its ``lm_request`` event.
 
         All that is told of it stands in the trace of the code that calls this, however it ends: a stream may be ended
         by a message of somebody else.
+
+        Args:
+            request: what is asked.
+            model: which model is asked.
+            capture_prompts: whether its messages are kept.
+            stream: it is to come in chunks.
+            prompt: the messages' ``prompt_hash``, if it is known already.
+            tokens: their estimated tokens, if they are known already.
         """
         self._context = self._actor.context
-        messages, tokens = request.messages, estimate_tokens(request.messages)
+        messages = request.messages
+        prompt = prompt_hash(messages) if prompt is None else prompt
+        tokens = estimate_tokens(messages) if tokens is None else tokens
         kept = tuple(_captured(turn) for turn in messages) if capture_prompts else None
-        event = self._stamp(
-            LmRequest, model, prompt_hash=prompt_hash(messages), prompt_tokens=tokens, stream=stream, messages=kept
-        )
+        event = self._note(LmRequest, model, prompt_hash=prompt, prompt_tokens=tokens, stream=stream, messages=kept)
         self._outbox.emit(event)
-        measured = {"system_time": self._actor.clock.time(), "prompt_tokens": tokens}
-        self._execute("start", model, measured, self._asked(request, stream=stream))
+        if self._actor.system.telemetry.listens(START):
+            measured = {"system_time": self._actor.clock.time(), "prompt_tokens": tokens}
+            self._execute(START, model, measured, self._asked(request, stream=stream))
         return event.id
 
     def retrying(self, event_id: str, model: str | None, error: Error, attempt: int, delay: float) -> None:
@@ -94,12 +126,12 @@ class LmReports:
         said = {"code": error.code, "status": error.facts.get("status")}
         event = self._stamp(LmRetry, model, request_event_id=event_id, attempt=attempt, delay=delay, **said)
         self._outbox.emit(event)
-        self._execute("retry", model, {"attempt": attempt, "delay": delay}, said)
+        self._execute(RETRY, model, {"attempt": attempt, "delay": delay}, said)
 
     def first_chunk(self, event_id: str, model: str | None, seconds: float) -> None:
         """The first chunk of a stream came, ``seconds`` after the request began."""
-        self._outbox.emit(self._stamp(LmFirstChunk, model, request_event_id=event_id, seconds=seconds))
-        self._execute("chunk", model, self._timed(time_to_first_token=seconds), {})
+        self._outbox.emit(self._note(LmFirstChunk, model, request_event_id=event_id, seconds=seconds))
+        self._execute(CHUNK, model, self._timed(time_to_first_token=seconds), {})
 
     def succeeded(
         self,
@@ -122,7 +154,7 @@ class LmReports:
             stream: it came in chunks; taken as said if the answer tells when its first chunk came.
         """
         attempts, paid = len(response.attempts), self._paid(response.usage, response.cost)
-        event = self._stamp(
+        event = self._note(
             LmResponse,
             response.model,
             request_event_id=event_id,
@@ -138,9 +170,8 @@ class LmReports:
             **paid,
         )
         self._outbox.emit(*self._attempted(event_id, model, response.attempts), event)
-        measured = self._timed(duration=duration) | {"attempts": attempts} | paid
-        self._execute("stop", model, measured, self._answered(response))
-        self._waited(model, response.attempts)
+        measured = self._measured(duration, response.attempts) | {"attempts": attempts} | paid
+        self._execute(STOP, model, measured, self._answered(response))
 
     def failed(
         self,
@@ -196,8 +227,7 @@ class LmReports:
         self._outbox.emit(*self._attempted(event_id, model, tries), event)
         said = {"code": code, "status": facts.get("status"), "kind": "exit" if error is None else "error"}
         said["usage_source"] = usage.source
-        self._execute("exception", model, self._timed(duration=duration) | {"attempts": count} | paid, said)
-        self._waited(model, tries)
+        self._execute(EXCEPTION, model, self._measured(duration, tries) | {"attempts": count} | paid, said)
 
     def _attempted(self, event_id: str, model: str | None, attempts: tuple[Attempt, ...]) -> tuple[LmAttempt, ...]:
         if not self._monitoring.detailed_event_logging:
@@ -217,10 +247,9 @@ class LmReports:
             for each in attempts
         )
 
-    def _waited(self, model: str | None, attempts: tuple[Attempt, ...]) -> None:
+    def _measured(self, duration: float, attempts: tuple[Attempt, ...]) -> dict[str, Any]:
         # Before the first attempt there is no pause: its wait is the wait for room.
-        if attempts:
-            self._execute("admitted", model, self._timed(waited=attempts[0].waited), {})
+        return self._timed(duration=duration, waited=attempts[0].waited) if attempts else self._timed(duration=duration)
 
     def _asked(self, request: LMRequest, *, stream: bool) -> dict[str, Any]:
         """What telemetry says of a request; what it asks only if that is wanted."""
@@ -254,9 +283,16 @@ class LmReports:
         place = {name: getattr(context, name) for name in _PLACE}
         return stamp(self._actor, cls, provider=self._provider, model=model, **place, **fields)
 
-    def _execute(self, what: str, model: str | None, measured: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+    def _note(self, cls: type[E], model: str | None, **fields: Any) -> E:
+        """As :meth:`_stamp`, of what each request makes: those values need no check."""
+        context = self._context or self._actor.context
+        return stamp_unchecked(self._actor, cls, context, provider=self._provider, model=model, **fields)
+
+    def _execute(
+        self, event: EventName, model: str | None, measured: Mapping[str, Any], facts: Mapping[str, Any]
+    ) -> None:
         metadata = {"provider": self._provider, "model": model, "context": self._context, **facts}
-        self._actor.system.telemetry.execute(("dspex", "lm", what), measured, metadata)
+        self._actor.system.telemetry.execute(event, measured, metadata)
 
 
 def _tries(attempts: int | tuple[Attempt, ...], facts: Mapping[str, Any]) -> tuple[Attempt, ...]:

@@ -20,7 +20,7 @@ from .budget_messages import CancelReservation, Reserve, SettleBudget
 from .budgets import NAME as BUDGETS
 from .credentials import Credentials
 from .error_context import AIContext, new_ai_context, with_context
-from .lm import UNKNOWN_USAGE, Attempt, LMResponse, Usage, estimate_tokens
+from .lm import UNKNOWN_USAGE, Attempt, LMResponse, Usage, estimate_tokens, prompt_hash
 from .lm_failures import FAILURES, error_from_response, failure_of, lm_error
 from .lm_reports import LmReports
 from .lm_retries import pause
@@ -51,6 +51,7 @@ class Session:
     Attributes:
         attempts: its tries so far.
         deadline: when its time is up, on the loop's clock: the caller's deadline or the provider's own limit.
+        prompt: hash of the messages.
     """
 
     def __init__(self, actor: GenServer, setup: Setup, ask: Ask, deadline: float | None, *, stream: bool) -> None:
@@ -72,9 +73,17 @@ class Session:
         self._request_id: str | None = None
         self._admission: str | None = None
         self._reservation: str | None = None
-        self._tokens = estimate_tokens(ask.request.messages) + (ask.request.max_tokens or 0)
+        request, tokens = ask.request, estimate_tokens(ask.request.messages)
+        # The messages are turned into JSON once: for the log, and for the cache's key.
+        self.prompt = prompt_hash(request.messages)
+        self._tokens = tokens + (request.max_tokens or 0)
         self._event_id = self._reports.began(
-            ask.request, self.model, capture_prompts=setup.house.capture_prompts, stream=stream
+            request,
+            self.model,
+            capture_prompts=house.capture_prompts,
+            stream=stream,
+            prompt=self.prompt,
+            tokens=tokens,
         )
 
     # -- attempts --------------------------------------------------------------------------------

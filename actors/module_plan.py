@@ -10,14 +10,20 @@ from typing import Any, Final, Self
 from ..runtime.errors import ConfigError, did_you_mean
 from .adapter import Adapter
 from .adapters import adapter_named
+from .module_kind import ModuleKind
+from .module_kinds import OPTIONS, make_kind, options_of
 from .module_messages import PredictOptions, check_timeout
+from .predictor_plan import PredictorPlan, checked_demos
+from .program_state import ONLY, ProgramState
 from .settings import ModuleSettings
 from .signature import Signature
-from .signature_values import Checking, check_demo
+from .signature_values import Checking
 
 TIMEOUT: Final = 30.0
 CONCURRENCY: Final = 16
 QUEUE: Final = 1000
+KIND: Final = "predict"
+_NONE: Final[Mapping[str, Any]] = {}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,9 +31,10 @@ class ModulePlan:
     """What predictions are made with; one ends with the plan it began with.
 
     Attributes:
-        signature: what the module takes and gives, its instructions included.
+        kind: what it does with a call.
+        signature: what the module takes and gives.
+        predictors: what it asks models with, by name.
         provider: id of the provider to ask.
-        demos: worked examples, checked against the signature.
         adapter: how prompts are written and answers read.
         options: the module's own options; the timeout is set.
         checking: how values are held to their types.
@@ -36,9 +43,10 @@ class ModulePlan:
         max_queue: predictions that may wait.
     """
 
+    kind: ModuleKind
     signature: Signature
+    predictors: Mapping[str, PredictorPlan]
     provider: str
-    demos: tuple[Mapping[str, Any], ...]
     adapter: Adapter
     options: PredictOptions
     checking: Checking
@@ -53,38 +61,84 @@ class ModulePlan:
         Raises:
             ConfigError: a setting is unknown or missing; and what :func:`make_plan` raises.
         """
+        options = options_of(settings.get("kind", KIND))
+        known = (*_SETTINGS, *options)
         for key in settings:
-            if key not in _SETTINGS:
-                hint = did_you_mean(str(key), _SETTINGS)
-                expected = f"the settings {', '.join(_SETTINGS)}"
+            if key not in known:
+                hint = did_you_mean(str(key), known)
+                expected = f"the settings {', '.join(known)}"
                 raise ConfigError(f"expected {expected}, got {key!r}{hint}", path=key, expected=expected, got=key)
         for key in ("signature", "provider"):
             if key not in settings:
                 raise ConfigError(f"expected a {key}, got nothing, at {key}", path=key, expected=f"a {key}", got=None)
-        return cls(**make_plan(**settings))
+        chosen = {key: value for key, value in settings.items() if key in options}
+        return cls(**make_plan(**{key: value for key, value in settings.items() if key in _SETTINGS}, options=chosen))
 
     @classmethod
     def configured(cls, settings: ModuleSettings) -> Self:
         """As :func:`make_plan`, from a module's configuration; what is None there takes the default."""
-        return cls.of({key: value for key in _SETTINGS if (value := getattr(settings, key, None)) is not None})
+        return cls.of({key: value for key in (*_SETTINGS, *OPTIONS) if (value := getattr(settings, key, None)) is not None})
 
     def with_instructions(self, instructions: str | None) -> Self:
-        """The same with other instructions."""
-        return replace(self, signature=self.signature.with_instructions(instructions))
+        """The same with other instructions of its only predictor.
+
+        Raises:
+            ConfigError: it has several.
+        """
+        predictor = self._only("instructions")
+        return self._with(predictor, replace(predictor, signature=predictor.signature.with_instructions(instructions)))
 
     def with_demos(self, demos: Iterable[Mapping[str, Any]]) -> Self:
-        """The same with other worked examples.
+        """The same with other worked examples of its only predictor.
 
         Raises:
             SignatureError: one does not fit the signature.
+            ConfigError: it has several.
         """
-        return replace(self, demos=_checked(self.signature, demos))
+        predictor = self._only("demos")
+        return self._with(predictor, replace(predictor, demos=checked_demos(predictor.signature, demos)))
+
+    def with_state(self, state: ProgramState) -> Self:
+        """The same with another state of the predictors that ``state`` names.
+
+        Raises:
+            SignatureError: a demo does not fit its signature.
+            ConfigError: there is no predictor of a name.
+        """
+        predictors = dict(self.predictors)
+        for name, each in state.predictors.items():
+            if name not in predictors:
+                known = ", ".join(predictors)
+                message = f"expected one of the predictors {known}, got {name!r}{did_you_mean(name, predictors)}, at state"
+                raise ConfigError(message, path="state", expected=known, got=name)
+            predictors[name] = predictors[name].with_state(each, name)
+        return replace(self, predictors=predictors)
+
+    @property
+    def state(self) -> ProgramState:
+        """What its predictors tell their models."""
+        return ProgramState({name: each.state for name, each in self.predictors.items()})
+
+    @property
+    def instructions(self) -> str | None:
+        """What its only predictor tells the model; None if it has several."""
+        return next(iter(self.predictors.values())).signature.instructions if len(self.predictors) == 1 else None
+
+    def _only(self, path: str) -> PredictorPlan:
+        if len(self.predictors) == 1:
+            return next(iter(self.predictors.values()))
+        expected, got = "a state that names the predictors", f"{path} for all of {', '.join(self.predictors)}"
+        raise ConfigError(f"expected {expected}, got {got}, at {path}", path=path, expected=expected, got=got)
+
+    def _with(self, old: PredictorPlan, new: PredictorPlan) -> Self:
+        return replace(self, predictors={name: new if each is old else each for name, each in self.predictors.items()})
 
 
 def make_plan(
     *,
     signature: str | Signature,
     provider: str,
+    kind: str = KIND,
     instructions: str | None = None,
     demos: Iterable[Mapping[str, Any]] = (),
     adapter: str = "chat",
@@ -97,12 +151,14 @@ def make_plan(
     retry_failed_predictions: bool = True,
     max_concurrency: int = CONCURRENCY,
     max_queue: int = QUEUE,
+    options: Mapping[str, Any] = _NONE,
 ) -> dict[str, Any]:
     """The fields of a :class:`ModulePlan`, checked. The arguments are the settings of a module.
 
     Args:
         signature: what the module takes and gives.
         provider: id of the provider to ask.
+        kind: what it does with a call.
         instructions: what the model is to do, in the place of the signature's own.
         demos: worked examples to show.
         adapter: name of the adapter that writes prompts and reads answers.
@@ -116,6 +172,7 @@ def make_plan(
         retry_failed_predictions: whether an answer that does not fit the signature is asked for once more.
         max_concurrency: predictions in work at once.
         max_queue: predictions that may wait; more are refused.
+        options: of the kind.
 
     Raises:
         SignatureError: the signature is malformed, or a demo does not fit it.
@@ -123,28 +180,39 @@ def make_plan(
         LMInvalidRequest: a sampling option is out of range.
     """
     parsed = Signature(signature, instructions)
+    way = make_kind(kind, options)
+    checking = _checking(
+        _flag("validation_enabled", validation_enabled), _flag("strict_field_checking", strict_field_checking)
+    )
+    repaired = _flag("retry_failed_predictions", retry_failed_predictions)
+    predictors = {
+        name: PredictorPlan(
+            declared=each,
+            signature=each,
+            demos=checked_demos(each, demos) if name == ONLY else (),
+            adapter=adapter_named(adapter),
+            checking=checking,
+            retry_failed_predictions=repaired,
+        )
+        for name, each in way.predictors(parsed).items()
+    }
     return {
-        "signature": parsed,
+        "kind": way,
+        "signature": way.signature(parsed),
+        "predictors": predictors,
         "provider": _provider_id(provider),
-        "demos": _checked(parsed, demos),
         "adapter": adapter_named(adapter),
         "options": PredictOptions(
             model=model, temperature=temperature, max_tokens=max_tokens, timeout=check_timeout(timeout)
         ),
-        "checking": _checking(
-            _flag("validation_enabled", validation_enabled), _flag("strict_field_checking", strict_field_checking)
-        ),
-        "retry_failed_predictions": _flag("retry_failed_predictions", retry_failed_predictions),
+        "checking": checking,
+        "retry_failed_predictions": repaired,
         "max_concurrency": _whole("max_concurrency", max_concurrency, 1),
         "max_queue": _whole("max_queue", max_queue, 0),
     }
 
 
-_SETTINGS: Final[tuple[str, ...]] = tuple(inspect.signature(make_plan).parameters)
-
-
-def _checked(signature: Signature, demos: Iterable[Mapping[str, Any]]) -> tuple[Mapping[str, Any], ...]:
-    return tuple(check_demo(signature, demo, f"demos[{index}]") for index, demo in enumerate(demos))
+_SETTINGS: Final[tuple[str, ...]] = tuple(name for name in inspect.signature(make_plan).parameters if name != "options")
 
 
 def _provider_id(provider: object) -> str:

@@ -3,16 +3,41 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Protocol
 
 from ..runtime.errors import ParseError
+from .adapter import Adapter
 from .lm import LMResponse
-from .module_plan import ModulePlan
 from .prediction import PredictionInfo
-from .signature_values import KEPT, shorten
+from .signature import Signature
+from .signature_values import KEPT, Checking, shorten
 
 
-def read_outputs(plan: ModulePlan, response: LMResponse) -> dict[str, Any]:
+class AnswerPlan(Protocol):
+    """What an answer is read by; plans of modules and of predictors are such."""
+
+    @property
+    def signature(self) -> Signature:
+        """What was asked."""
+        ...
+
+    @property
+    def adapter(self) -> Adapter:
+        """Who reads the answer."""
+        ...
+
+    @property
+    def checking(self) -> Checking:
+        """How values are held to their types."""
+        ...
+
+    @property
+    def retry_failed_predictions(self) -> bool:
+        """Whether an answer that does not fit is repaired."""
+        ...
+
+
+def read_outputs(plan: AnswerPlan, response: LMResponse) -> dict[str, Any]:
     """The output fields of an answer.
 
     Raises:

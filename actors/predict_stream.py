@@ -17,10 +17,10 @@ from ..runtime.stages import ProducerConsumer, Subscription
 from .field_chunks import FieldChunk, PredictionEnd
 from .lm import LMResponse
 from .lm_chunks import LMChunk, LMStreamEnd
-from .module_plan import ModulePlan
-from .outputs import how, read_outputs
+from .outputs import AnswerPlan, how, read_outputs
 from .prediction import Prediction, PredictionInfo
 from .provider_messages import SUBSCRIBE_PATIENCE, Leave
+from .repair import both
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,24 +46,27 @@ class PredictionStream(ProducerConsumer):
 
     Args:
         source: the provider's stream.
-        plan: what the module works with.
+        plan: what the predictor works with.
         info: what is known of the prediction so far.
         module: the module actor, which is told of the end.
         began: when the call arrived, on the monotonic clock.
         max_demand: chunks of the provider's stream that it asks for at once.
+        earlier: answers that led to it, summed; what they used counts too.
     """
 
     def init(
         self,
         source: ActorAddress,
-        plan: ModulePlan,
+        plan: AnswerPlan,
         info: PredictionInfo,
         module: ActorAddress,
         began: float,
         max_demand: int,
+        earlier: LMResponse | None = None,
     ) -> None:
         """Subscribe to the provider's stream; it is read once somebody asks for the fields."""
         self._plan, self._info, self._module, self._began = plan, info, module, began
+        self._earlier = earlier
         self._reader = plan.adapter.reader(plan.signature)
         self._index = 0
         self._consumers = 0
@@ -110,7 +113,8 @@ class PredictionStream(ProducerConsumer):
             return PredictionEnd(error=error)
 
     def _prediction(self, response: LMResponse) -> Prediction:
-        info = how(self._info, response, self.clock.monotonic() - self._began)
+        whole = response if self._earlier is None else both(self._earlier, response)
+        info = how(self._info, whole, self.clock.monotonic() - self._began)
         return Prediction(read_outputs(self._plan, response), info)
 
     # -- ends ------------------------------------------------------------------------------------

@@ -9,8 +9,7 @@ from typing import Any, Final, TypeAlias
 
 from ..runtime.errors import CallError, LMError, ParseError
 from .lm import LMResponse, Message, Usage, UsageSource
-from .module_plan import ModulePlan
-from .outputs import read_outputs
+from .outputs import AnswerPlan, read_outputs
 
 Messages: TypeAlias = tuple[Message, ...]
 Asking: TypeAlias = Callable[[Messages], Awaitable[LMResponse]]
@@ -30,7 +29,7 @@ _FINAL: Final = ("length", "content_filter")
 
 
 async def read_or_repair(
-    plan: ModulePlan, messages: Messages, response: LMResponse, ask: Asking
+    plan: AnswerPlan, messages: Messages, response: LMResponse, ask: Asking
 ) -> tuple[dict[str, Any], LMResponse]:
     """The outputs of an answer; if it does not fit the signature, those of a second one.
 

@@ -20,7 +20,7 @@ from .lm import UNKNOWN_USAGE, Attempt, LMResponse
 from .provider_messages import Ask, Complete, OpenStream, ProviderStatus, ProviderStatusReport, StreamOpened
 from .provider_tally import Health, Tally
 from .registry import announce
-from .route_choice import Latencies, circle, closed_for, falls_back, key_of, no_room, order
+from .route_choice import Latencies, check_circle, closed_for, falls_back, key_of, no_room, order
 from .settings import Settings
 from .settings_providers import RouteSettings, RouteTarget
 
@@ -83,7 +83,7 @@ class RouteActor(GenServer):
         self._announcing = False
         self._refusal: ConfigError | None = None
         if settings is not None:
-            _check_circle(route, {route: settings})
+            check_circle(route, {route: settings})
         else:
             # All routes: a change of another one may lead back here.
             await self.call(_CONFIG, SubscribeSettings(self.myAddress, ("ai", "routes")), timeout=START_PATIENCE)
@@ -279,20 +279,8 @@ def _own_settings(settings: Settings, route: str) -> RouteSettings:
             expected="a configured route",
             got=route,
         )
-    _check_circle(route, routes)
+    check_circle(route, routes)
     return found
-
-
-def _check_circle(route: str, routes: Mapping[str, RouteSettings]) -> None:
-    way = circle(route, routes)
-    if way is not None:
-        path, shown = f"ai.routes.{route}.targets", " -> ".join(way)
-        raise ConfigError(
-            f"expected targets that do not lead back to the route, got {shown}, at {path}",
-            path=path,
-            expected="targets that do not lead back to the route",
-            got=shown,
-        )
 
 
 __all__ = ("FALLBACK", "Complete", "OpenStream", "ProviderStatus", "RouteActor")

@@ -100,6 +100,23 @@ def circle(route: str, routes: Mapping[str, RouteSettings]) -> tuple[str, ...] |
     return None
 
 
+def check_circle(route: str, routes: Mapping[str, RouteSettings]) -> None:
+    """Refuse a route that leads back to itself.
+
+    Raises:
+        ConfigError: it does (facts: path, expected, got).
+    """
+    way = circle(route, routes)
+    if way is not None:
+        path, shown = f"ai.routes.{route}.targets", " -> ".join(way)
+        raise ConfigError(
+            f"expected targets that do not lead back to the route, got {shown}, at {path}",
+            path=path,
+            expected="targets that do not lead back to the route",
+            got=shown,
+        )
+
+
 @dataclass(slots=True)
 class _Time:
     """An average of seconds, and when it was last added to."""

@@ -183,7 +183,7 @@ class RunBench:
                     return
 
         async with asyncio.TaskGroup() as workers:
-            for _ in range(min(self._plan.workers, len(examples))):
+            for _ in range(min(self._plan.workers, self._plan.batch, len(examples))):
                 workers.create_task(worker())
         if problems:
             raise next((error for error in problems if not isinstance(error, RunStopped)), problems[0])

@@ -106,6 +106,7 @@ class RunPlan:
         train, validation: the examples.
         seed: of the run's randomness.
         workers: examples run on at once.
+        batch: examples of one trial run on at once.
         patience: steps without a better score after which it stops; 0 never stops it.
         max_steps: steps after which it stops in any case; 0 never stops it.
         budget: what it may spend.
@@ -125,6 +126,7 @@ class RunPlan:
     validation: tuple[Example, ...]
     seed: int
     workers: int
+    batch: int
     patience: int
     max_steps: int
     budget: RunBudget
@@ -162,6 +164,7 @@ class RunPlan:
             "base": self.program.base.to_dict(),
             "seed": self.seed,
             "workers": self.workers,
+            "batch": self.batch,
             "patience": self.patience,
             "max_steps": self.max_steps,
             "budget": self.budget.to_dict(),

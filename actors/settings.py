@@ -38,8 +38,6 @@ from .signature import Signature
 MEMORY_EVENTS: Final = 100_000
 """How many events a store in memory keeps unless configured otherwise."""
 
-_OPTIMIZATION: Final = "later: optimization"
-
 
 class AppSettings(SettingsModel):
     """The application as a whole."""
@@ -61,12 +59,13 @@ class CachingSettings(SettingsModel):
 class OptimizationSettings(SettingsModel):
     """Defaults of optimization runs."""
 
-    default_parallel_workers: Whole = key(4, "Workers of a run.", ge=1, effect=_OPTIMIZATION)
-    max_optimization_iterations: Whole = key(50, "Iterations of a run at most.", ge=0, effect=_OPTIMIZATION)
-    early_stopping_patience: Whole = key(
-        5, "Iterations without improvement that end a run; 0 never ends it early.", ge=0, effect=_OPTIMIZATION
+    default_parallel_workers: Whole = key(4, "Examples that a run works on at once.", ge=1)
+    max_optimization_iterations: Whole = key(50, "Iterations of a run at most; 0 sets no limit.", ge=0)
+    early_stopping_patience: Whole = key(5, "Iterations without improvement that end a run; 0 never ends it early.", ge=0)
+    evaluation_batch_size: Whole = key(10, "Examples of one candidate in work at once.", ge=1)
+    keep_runs: PositiveSeconds | None = key(
+        30 * 86400.0, "Age at which a run that is over is forgotten, with its journal; none keeps all."
     )
-    evaluation_batch_size: Whole = key(10, "Examples scored at once.", ge=1, effect=_OPTIMIZATION)
 
 
 class MonitoringSettings(SettingsModel):

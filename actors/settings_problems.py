@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Final, Literal, TypeAlias
 
 from pydantic import ValidationError
@@ -139,7 +140,7 @@ def shown(value: object, path: Path) -> str:
             return str(value).lower()
         case None:
             return "none"
-        case str() | int() | float() if is_secret(path):
+        case str() | int() | float() | Decimal() if is_secret(path):
             return "a hidden value"
         case str():
             if _LOOKS_SECRET.search(value):
@@ -147,6 +148,8 @@ def shown(value: object, path: Path) -> str:
             return repr(value if len(value) <= 60 else value[:57] + "...")
         case int() | float():
             return repr(value)
+        case Decimal():
+            return str(value)
         case _:
             return type(value).__name__
 

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
+from ..runtime.secret import Secret, SecretValue
 from .settings_types import (
     Flag,
     FrozenDict,
@@ -26,7 +27,9 @@ from .settings_types import (
     frozen_table,
     key,
     money,
+    public_secret,
     refuse,
+    secret,
 )
 
 ProviderKind: TypeAlias = Literal["openai", "openai_responses", "anthropic", "gemini"]
@@ -39,7 +42,22 @@ BASE_URLS: Final[Mapping[str, str]] = {
 }
 """Where each kind of provider lives unless configured otherwise; the keys are the kinds."""
 
+STORE_SCHEMES: Final = ("redis", "rediss", "redis+unix")
+"""What the address of a store of shared limits may begin with."""
+
+
+def store_address(value: object) -> SecretValue:
+    """Read a secret that is the address of a store; one that stands in a variable is looked at when it is used."""
+    address = secret(value)
+    if isinstance(address, Secret) and address.resolve().partition("://")[0].lower() not in STORE_SCHEMES:
+        refuse(f"an address that begins with {', '.join(f'{scheme}://' for scheme in STORE_SCHEMES)}")
+    return address
+
+
 Money: TypeAlias = Annotated[Decimal, BeforeValidator(money), Kind("US dollars")]
+StoreAddress: TypeAlias = Annotated[
+    SecretValue, PlainValidator(store_address), PlainSerializer(public_secret), Kind("secret")
+]
 
 
 class RateLimit(SettingsModel):
@@ -112,7 +130,7 @@ class ProviderSettings(SettingsModel):
     # -- protection
     rate_limit: RateLimit | None = key(None, "Limits of all requests together; none is no limit.")
     user_rate_limit: RateLimit | None = key(None, "Limits of each user's requests; none is no limit.")
-    limit_storage: Hidden | None = key(
+    limit_storage: StoreAddress | None = key(
         None, "Address of the store of the limits, such as redis://host:6379; by default this process's memory."
     )
     failure_threshold: Whole = key(5, "Counted failures in a row that open the breaker; 0 turns it off.", ge=0)

@@ -26,6 +26,9 @@ Source: TypeAlias = str | Callable[[Metadata], object]
 UNKNOWN: Final = "unknown"
 """The value of a label that the event does not say."""
 
+# Sets of labels that are remembered for each event; it begins anew with more.
+_MAX_KNOWN: Final = 256
+
 
 @dataclass(frozen=True, slots=True)
 class Rule:
@@ -54,8 +57,14 @@ class Rule:
         object.__setattr__(self, "labels", tuple(sorted(self.labels, key=lambda label: label[0])))
 
 
-def _constant(text: str) -> Source:
-    return lambda _: text
+@dataclass(frozen=True, slots=True)
+class _Constant:
+    """A label that is the same for every event."""
+
+    text: str
+
+    def __call__(self, _: Metadata) -> str:
+        return self.text
 
 
 def _code(metadata: Metadata) -> object:
@@ -221,13 +230,14 @@ def _lm(word: str, status: Source) -> Iterable[Rule]:
     yield Rule(event, LM_REQUESTS, None, (*_BY_MODEL, ("status", status)))
     yield Rule(event, LM_SECONDS, "duration", _BY_MODEL)
     yield Rule(event, LM_ATTEMPTS, "attempts", _BY_MODEL)
+    yield Rule(event, LM_QUEUE_WAIT, "waited", _BY_MODEL)
     yield Rule(event, LM_CACHED, "cached_tokens", _BY_MODEL)
     yield Rule(event, LM_CACHE_WRITES, "cache_write_tokens", _BY_MODEL)
     yield Rule(event, LM_REASONING, "reasoning_tokens", _BY_MODEL)
     yield Rule(event, LM_COST, "cost", _BY_MODEL)
     # An interrupted answer has been paid for too, so failures carry usage where it is known.
     for kind in ("input", "output"):
-        labels = (("kind", _constant(kind)), *_BY_MODEL)
+        labels = (("kind", _Constant(kind)), *_BY_MODEL)
         yield Rule(event, LM_TOKENS, f"{kind}_tokens", labels)
 
 
@@ -269,13 +279,12 @@ def _cache() -> Iterable[Rule]:
 
 
 RULES: Final[tuple[Rule, ...]] = (
-    *_lm("stop", _constant("success")),
+    *_lm("stop", _Constant("success")),
     *_lm("exception", _status),
     Rule(("dspex", "lm", "exception"), LM_ERRORS, None, (("code", _code), *_BY_MODEL), _is_failure),
     Rule(("dspex", "lm", "stop"), LM_CACHE_HITS, None, _BY_MODEL, _is_cache_hit),
     Rule(("dspex", "lm", "retry"), LM_RETRIES, None, (("code", _code), *_BY_MODEL)),
     Rule(("dspex", "lm", "chunk"), LM_FIRST_TOKEN, "time_to_first_token", _BY_MODEL),
-    Rule(("dspex", "lm", "admitted"), LM_QUEUE_WAIT, "waited", _BY_MODEL),
     Rule(
         ("dspex", "lm", "fallback"),
         LM_FALLBACKS,
@@ -287,7 +296,7 @@ RULES: Final[tuple[Rule, ...]] = (
     *_cache(),
     Rule(("dspex", "stage", "discarded"), STAGE_DISCARDED, "count", (("actor", _actor("actor")),)),
     Rule(("dspex", "budget", "refused"), BUDGET_REFUSALS, "count", (("account", _account), ("part", "part"))),
-    *_module("stop", _constant("success")),
+    *_module("stop", _Constant("success")),
     *_module("exception", _status),
     Rule(("dspex", "module", "exception"), MODULE_ERRORS, None, (("code", _code), *_BY_MODULE), _is_failure),
     *_evaluation(),
@@ -370,6 +379,34 @@ def usable_number(kind: str, value: object) -> float | None:
     return value if fits and (kind != "counter" or value >= 0) else None
 
 
+class _Table:
+    """The rules of one event, and the labels that they made of values seen before: making them is what costs."""
+
+    __slots__ = ("_known", "_sources", "rules")
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.rules = tuple(rules)
+        sources = dict.fromkeys(source for rule in self.rules for _, source in rule.labels)
+        self._sources = tuple(source for source in sources if not isinstance(source, _Constant))
+        self._known: dict[tuple[object, ...], tuple[Labels, ...]] = {}
+
+    def labels(self, metadata: Metadata) -> tuple[Labels, ...]:
+        """The labels of each rule."""
+        values = tuple([metadata.get(one) if type(one) is str else one(metadata) for one in self._sources])  # type: ignore[operator]
+        try:
+            known = self._known.get(values)
+        except TypeError:  # a value that has no hash
+            known = None
+        if known is None:
+            known = tuple(labels_of(rule, metadata) for rule in self.rules)
+            # Only texts: True would be found where 1 was meant.
+            if all(one is None or (type(one) is str and len(one) <= MAX_LABEL_LENGTH) for one in values):
+                if len(self._known) >= _MAX_KNOWN:
+                    self._known.clear()
+                self._known[values] = known
+        return known
+
+
 class Translator:
     """Turns telemetry events into values for metrics, by a table.
 
@@ -378,10 +415,11 @@ class Translator:
     """
 
     def __init__(self, rules: Iterable[Rule] = RULES) -> None:
-        self._by_event: dict[EventName, list[Rule]] = {}
+        by_event: dict[EventName, list[Rule]] = {}
         self.malformed = 0
         for rule in rules:
-            self._by_event.setdefault(rule.event, []).append(rule)
+            by_event.setdefault(rule.event, []).append(rule)
+        self._by_event = {event: _Table(each) for event, each in by_event.items()}
 
     @property
     def events(self) -> tuple[EventName, ...]:
@@ -391,14 +429,15 @@ class Translator:
     @property
     def metrics(self) -> tuple[Metric, ...]:
         """The metrics they feed, each once."""
-        return tuple(dict.fromkeys(rule.metric for rules in self._by_event.values() for rule in rules))
+        return tuple(dict.fromkeys(rule.metric for table in self._by_event.values() for rule in table.rules))
 
     def translate(self, event: EventName, measurements: Mapping[str, Any], metadata: Metadata) -> list[Update]:
         """What one event says; unknown measurements are left out, unusable ones counted in ``malformed``."""
         updates: list[Update] = []
-        last: tuple[tuple[str, Source], ...] | None = None
-        labels: Labels = ()
-        for rule in self._by_event.get(event, ()):
+        table = self._by_event.get(event)
+        if table is None:
+            return updates
+        for rule, labels in zip(table.rules, table.labels(metadata), strict=True):
             if rule.when is not None and not rule.when(metadata):
                 continue
             metric, number = rule.metric, 1.0
@@ -411,8 +450,5 @@ class Translator:
                     self.malformed += 1
                     continue
                 number = usable
-            # Neighbours in the table mostly have the same labels, and those are what costs here.
-            if rule.labels is not last:
-                last, labels = rule.labels, labels_of(rule, metadata)
             updates.append(Update(metric.kind, metric.name, labels, number))
         return updates

@@ -284,6 +284,8 @@ def _numbers(count: int | None) -> Iterator[int]:
 def _read_events(config: Path | None, query: EventQuery) -> tuple[Event, ...]:
 
     settings = load_settings(config)
+    if settings.events.in_memory:
+        raise StoreUnavailable("expected an application that keeps its events in a file, got events.in_memory = true")
     path = Path(settings.events.path or default_path(settings.app.name))
     if not path.exists():
         raise StoreUnavailable(

@@ -25,7 +25,9 @@ console = Console(width=max(110, Console().width))
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, provider_settings() as (who, settings):
         console.print(Panel(who, title="provider"))
-        with dspex.start(config={"events": {"path": str(Path(folder) / "demo.db")}}) as app:
+        # Each question is to be sent, the second time too: no answers from the cache.
+        config = {"events": {"path": str(Path(folder) / "demo.db")}, "ai": {"caching": {"enabled": False}}}
+        with dspex.start(config=config) as app:
             app.configure_provider("main", **settings)
             qa = app.start_module("qa", "question -> answer", provider="main")
             console.print(Panel(app.tree(), title="the supervision tree", highlight=False))

@@ -112,6 +112,10 @@ class Telemetry:
             every = tuple(itertools.chain.from_iterable(self._by_id.values()))
         return tuple(one for one in every if one.event[: len(prefix)] == tuple(prefix))
 
+    def listens(self, event: EventName) -> bool:
+        """Whether anybody is told of this event; for code that would gather what to say in vain."""
+        return event in self._by_event
+
     def execute(
         self, event: EventName, measurements: Mapping[str, Any] = _EMPTY, metadata: Mapping[str, Any] = _EMPTY
     ) -> None:

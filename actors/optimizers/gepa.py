@@ -8,14 +8,15 @@ child after the other, where a generation here has several, judged in order.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..examples import Example
 from ..program_state import ProgramState
 from .bench import Bench
 from .demos import predictor_state, shuffled
-from .option_checks import check_number, check_whole
+from .merge import Member, Newborn, merges
+from .option_checks import check_flag, check_number, check_whole
 from .pareto import pareto_weights
 from .proposals import Proposer, reflection_prompt
 from .search import PERFECT, Scored, Search, in_order, scores_of
@@ -31,6 +32,7 @@ class Gepa:
         minibatch: examples to learn from that a child's parent is watched on. A child that does no better on them
             is dropped; the others are scored on validation.
         temperature: of the prompt model.
+        merge: whether, in each step, two that got better at different predictors are joined to one child more.
 
     Raises:
         ConfigError: an option is out of range.
@@ -40,11 +42,13 @@ class Gepa:
     generation: int = 4
     minibatch: int = 3
     temperature: float = 1.0
+    merge: bool = True
 
     def __post_init__(self) -> None:
         for name in ("generations", "generation", "minibatch"):
             check_whole(name, getattr(self, name), 1)
         check_number("temperature", self.temperature, 2.0)
+        check_flag("merge", self.merge)
 
     @property
     def method(self) -> str:
@@ -52,7 +56,7 @@ class Gepa:
         return "gepa"
 
     def steps(self, bench: Bench) -> int:
-        """The program as it is, and the generations."""
+        """The program as it is, and the generations; fewer if nothing can be better."""
         return 1 + self.generations
 
     async def optimize(self, bench: Bench) -> ProgramState:
@@ -68,7 +72,7 @@ class _Child:
     """What a child is to be: all that is drawn by lot, before any is begun."""
 
     trial: str
-    parent: ProgramState
+    parent: int
     predictor: str
     examples: Sequence[Example]
 
@@ -78,7 +82,7 @@ class _Evolution:
         self._options = options
         self._search = search
         self._bench = search.bench
-        self._pool = [base]
+        self._pool = [Member(base)]
         self._proposer = Proposer(self._bench, options.temperature)
         self._order: list[int] = []
         self._born = 0
@@ -87,29 +91,42 @@ class _Evolution:
         for number in range(1, self._options.generations + 1):
             if self._search.perfect:
                 break
-            children = [self._draw(f"g{number}/c{place}") for place in range(self._options.generation)]
+            weights = pareto_weights([member.scored.scores for member in self._pool])
+            children = [self._draw(f"g{number}/c{place}", weights) for place in range(self._options.generation)]
+            joined = self._join(weights)
             bred, stopped = await in_order([self._breed(child) for child in children])
             if stopped is not None:
                 raise stopped
-            pairs = zip(children, bred, strict=True)
-            survivors = {child.trial: state for child, state in pairs if state is not None}
-            self._grow(await self._search.generation(survivors, tried=len(children)))
+            born = {f"g{number}/merge": each for each in joined}
+            for child, state in zip(children, bred, strict=True):
+                if state is not None:
+                    born[child.trial] = Newborn(state, (child.parent,))
+            await self._judge(born, tried=len(children) + len(joined))
         self._proposer.warn_if_in_vain()
 
-    def _grow(self, scored: list[Scored]) -> None:
-        known = {each.state.key for each in self._pool}
-        for each in scored:
+    async def _judge(self, born: Mapping[str, Newborn], tried: int) -> None:
+        """Score them on validation; those that are new join the pool."""
+        states = {trial: newborn.state for trial, newborn in born.items()}
+        scored = await self._search.generation(states, tried=tried)
+        known = {member.scored.state.key for member in self._pool}
+        for newborn, each in zip(born.values(), scored, strict=True):
             if each.state.key not in known:
                 known.add(each.state.key)
-                self._pool.append(each)
+                self._pool.append(Member(each, newborn.parents))
 
-    def _draw(self, trial: str) -> _Child:
-        weights = pareto_weights([each.scores for each in self._pool])
-        (parent,) = self._bench.rng.choices(self._pool, weights)
+    def _draw(self, trial: str, weights: Sequence[int]) -> _Child:
+        (parent,) = self._bench.rng.choices(range(len(self._pool)), weights)
         predictors = list(self._bench.predictors)
         predictor = predictors[self._born % len(predictors)]
         self._born += 1
-        return _Child(trial, parent.state, predictor, self._minibatch())
+        return _Child(trial, parent, predictor, self._minibatch())
+
+    def _join(self, weights: Sequence[int]) -> list[Newborn]:
+        """One joined child at most."""
+        if not self._options.merge:
+            return []
+        possible = merges(self._pool, [place for place, weight in enumerate(weights) if weight])
+        return [self._bench.rng.choice(possible)] if possible else []
 
     def _minibatch(self) -> list[Example]:
         """The next examples; once all were seen, in a new order."""
@@ -121,16 +138,17 @@ class _Evolution:
 
     async def _breed(self, child: _Child) -> ProgramState | None:
         """Watch the parent, have it reflected upon, and try the child on the same; None if it is no better."""
-        watched = await self._bench.run(child.parent, child.examples, trial=f"{child.trial}/parent", trace=True)
+        base = self._pool[child.parent].scored.state
+        watched = await self._bench.run(base, child.examples, trial=f"{child.trial}/parent", trace=True)
         before = scores_of(watched)
         if min(before) >= PERFECT:
             return None
-        parent = predictor_state(child.parent, child.predictor)
+        parent = predictor_state(base, child.predictor)
         signature = self._bench.predictors[child.predictor]
         prompt = reflection_prompt(child.predictor, signature, parent.instructions, child.examples, watched)
         instructions = await self._proposer.propose(prompt, trial=f"{child.trial}/reflect")
         if instructions is None or instructions == parent.instructions:
             return None
-        state = child.parent.with_predictor(child.predictor, replace(parent, instructions=instructions))
+        state = base.with_predictor(child.predictor, replace(parent, instructions=instructions))
         after = scores_of(await self._bench.run(state, child.examples, trial=f"{child.trial}/child"))
         return state if sum(after) > sum(before) else None

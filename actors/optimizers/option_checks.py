@@ -30,6 +30,16 @@ def check_number(name: str, value: Any, most: float) -> None:
         refuse(name, f"a number from 0 to {most:g}", value)
 
 
+def check_flag(name: str, value: Any) -> None:
+    """True or false.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if not isinstance(value, bool):
+        refuse(name, "true or false", value)
+
+
 def check_data(bench: Bench) -> None:
     """There is something to learn from, something to choose by, and something to change.
 

@@ -13,7 +13,7 @@ from ..cell import Cell
 from ..engine import Engine
 from ..errors import Error, UsageError
 from ..names import Change, NameEntry
-from ..outcomes import Started, StartFailed
+from ..outcomes import Started, StartFailed, StartResult
 from ..reasons import SHUTDOWN, Crash, Reason
 from . import wire
 from .main_module import MainModule
@@ -87,7 +87,11 @@ class Child:
             portal.twin, portal.twin_origin = cell, place
             portal.send(wire.BORN, 0, origin_of(cell.address))
 
-        outcome = await engine.spawn(cls, args, kwargs, born=born, supervised=True, **options)
+        outcome: StartResult
+        try:
+            outcome = await engine.spawn(cls, args, kwargs, born=born, supervised=True, **options)
+        except Exception as error:  # fault boundary: whoever waits for the start must be told how it went
+            outcome = StartFailed(Crash(error))
         if isinstance(outcome, StartFailed):
             outcome = StartFailed(wire.portable_reason(outcome.reason))
         try:

@@ -54,11 +54,16 @@ class Interpreter:
             raise
         finally:
             theirs.close()
-        data = json.dumps({"path": sys.path, "package": PACKAGE, "main": _main(), **settings}).encode()
-        self.connection.sendall(struct.pack("!Q", len(data)) + data)
-        self.connection.setblocking(False)
         # One thread each: it needs no signal handler, no child watcher and no loop of a certain kind.
         threading.Thread(target=self._wait, args=(on_exit,), name=f"dspex-wait-{self.pid}", daemon=True).start()
+        data = json.dumps({"path": sys.path, "package": PACKAGE, "main": _main(), **settings}).encode()
+        try:
+            self.connection.sendall(struct.pack("!Q", len(data)) + data)
+        except OSError:
+            self.kill()
+            self.connection.close()
+            raise
+        self.connection.setblocking(False)
 
     @property
     def pid(self) -> int:

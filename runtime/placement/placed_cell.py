@@ -7,7 +7,8 @@ nobody hears of.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from thespian.actors import Actor, ActorAddress
@@ -45,7 +46,6 @@ class Start(NamedTuple):
     actor: type[Actor]
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    restart_context: RestartContext | None
 
 
 class PlacedCell(Cell):
@@ -86,7 +86,7 @@ class PlacedCell(Cell):
             "namespace": self.namespace,
             # Bounded here, exactly. There a mailbox also holds a marker behind each batch.
             "mailbox_limit": None if self.limit == NO_LIMIT else 2 * self.limit,
-            "restart_context": self.restart_context,
+            "restart_context": portable_context(self.restart_context),
         }
         settings = {"engine": engine.id, "mailbox_limit": engine.mailbox_limit, "slow_handler": engine.slow_handler}
         try:
@@ -94,7 +94,7 @@ class PlacedCell(Cell):
                 raise UsageError("expected an engine in real time for placement='process', got one in virtual time")
             data = wire.dumps(
                 (self.actor_class, args, kwargs, options, origin_of(self.address)),
-                Start(self.actor_class, args, kwargs, self.restart_context),
+                Start(self.actor_class, args, kwargs),
             )
             self.interpreter = Interpreter(settings, self._process_ended)
         except (UsageError, OSError) as error:
@@ -122,14 +122,18 @@ class PlacedCell(Cell):
     def _started(self, info: Any) -> None:
         told, self._on_started = self._on_started, None
         self.status, self.run_task = OPEN, None
-        if self.name is not None and self.interpreter is not None:
-            self.engine.names.set_metadata(self.name, {"placement": "process", "pid": self.interpreter.pid})
+        if self.interpreter is not None:
+            self._announce({"placement": "process", "pid": self.interpreter.pid})
         self.engine.named_cell_started(self)
         early, self._early = self._early or [], None
         for kind, id, data in early:
             self._portal.write(kind, id, data)
         if told is not None:
             told(Started(self.address, info))
+
+    def _announce(self, metadata: Mapping[str, Any]) -> None:
+        if self.name is not None and self.engine.names.get(self.name) is not None:
+            self.engine.names.set_metadata(self.name, metadata)
 
     # -- mailbox -----------------------------------------------------------------------------------
 
@@ -233,8 +237,7 @@ class PlacedCell(Cell):
         elif kind == wire.EVENT:
             self.engine.telemetry.execute(*body)
         elif kind == wire.METADATA:
-            if self.name is not None:
-                self.engine.names.set_metadata(self.name, body)
+            self._announce(body)
         elif kind == wire.BORN:
             self._portal.twin_origin = body
         elif kind == wire.STARTED and self.status == INIT:
@@ -304,3 +307,10 @@ class PlacedCell(Cell):
             self._portal.break_off()
         else:
             interpreter.connection.close()
+
+
+def portable_context(context: RestartContext | None) -> RestartContext | None:
+    """A restart context that crosses: a reason in it may be a sibling's, which need not."""
+    if context is None:
+        return None
+    return replace(context, reason=wire.portable_reason(context.reason), cause=wire.portable_reason(context.cause))

@@ -297,12 +297,13 @@ class Portal(asyncio.Protocol):
         elif kind == wire.CALL:
             self._count_given(None)
             self.send(wire.REPLY, id, (None, words))
-        elif kind in (wire.CAST, wire.INFO):
-            self._count_given(None)
-            self.engine.log.callback_failed(self._take, error)
-            self.engine.dead_letters.add("another process", error)
-        else:
+        elif kind in (wire.START, wire.STARTED, wire.ENDED):
             self._on_life(kind, words)
+        else:
+            self.engine.log.callback_failed(self._take, error)
+            if kind in (wire.CAST, wire.INFO):
+                self._count_given(None)
+                self.engine.dead_letters.add("another process", error)
 
     def _count_given(self, target: Any) -> None:
         if target is None and self.twin is not None and not self.twin.elsewhere:

@@ -296,12 +296,15 @@ async def optimize(life: Life, module: str, trainset: Examples, how: RunOptions)
         validation=validation,
         seed=seed,
         workers=min(workers, program.concurrency),
+        batch=defaults.evaluation_batch_size,
         patience=_whole("patience", _or(how.get("patience"), defaults.early_stopping_patience)),
         max_steps=_whole("max_steps", _or(how.get("max_steps"), defaults.max_optimization_iterations)),
         budget=RunBudget.of(how.get("budget")),
         prompt_provider=how.get("prompt_provider") or program.provider,
         prompt_model=how.get("prompt_model"),
     )
+    if defaults.keep_runs is not None:
+        await AsyncRuns(life).forget(life.engine.clock.time() - defaults.keep_runs)
     return await start(life, plan, fork=how.get("fork"))
 
 
@@ -335,6 +338,7 @@ async def replan(life: Life, stored: StoredRun) -> RunPlan:
         validation=tuple(example_from_dict(each) for each in kept["validation"]),
         seed=kept["seed"],
         workers=kept["workers"],
+        batch=kept["batch"],
         patience=kept["patience"],
         max_steps=kept["max_steps"],
         budget=RunBudget.of(kept["budget"]),

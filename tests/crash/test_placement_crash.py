@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import subprocess
@@ -14,7 +15,8 @@ from typing import Any
 import pytest
 
 from dspex.runtime.child_spec import ChildSpec
-from dspex.runtime.errors import ActorDied, NoProcess
+from dspex.runtime.errors import ActorDied, CallTimeout, NoProcess
+from dspex.runtime.messages import GetStatistics
 from dspex.runtime.outcomes import StartFailed
 from dspex.runtime.reasons import KILLED, describe
 from dspex.supervisors.supervisor import Supervisor
@@ -65,14 +67,17 @@ def test_the_death_of_the_process_is_an_exit_like_any_other(how: Do, reason: Any
     at(test)
 
 
-def test_a_stuck_handler_is_killed() -> None:
-    """A kill is real: a plain handler that never returns ends with its process."""
+@pytest.mark.parametrize("how", ["hang", "freeze"])
+def test_a_stuck_handler_is_killed(how: str) -> None:
+    """A kill is real: a plain handler that never returns ends with its process, stuck in foreign code too."""
 
     async def test(lab: Lab) -> None:
         there = await lab.start(Worker, placement="process")
         pid = await lab.call(there, Do("pid"))
-        asked = asyncio.ensure_future(lab.error(there, Do("hang")))
-        await asyncio.sleep(0)
+        asked = asyncio.ensure_future(lab.error(there, Do(how)))
+        with contextlib.suppress(CallTimeout):  # until it is stuck
+            while True:
+                await lab.call(there, GetStatistics(), 0.1)
         assert lab.engine.kill(there)
         assert describe((await asked).reason) == KILLED
         await wait_reaped(pid)
@@ -190,21 +195,27 @@ def test_the_engines_stop_ends_every_process() -> None:
 
 
 PARENT = """
-import sys
+import contextlib, sys
 from dspex.runtime.engine import Engine
+from dspex.runtime.errors import CallTimeout
+from dspex.runtime.messages import GetStatistics
 from kit.placed import Do, Hang, Worker
 engine = Engine()
-for busy in (None, Hang(), Hang(60.0)):
+for busy in (None, Hang(), Hang(60.0), Hang(freeze=True)):
     there = engine.outside.spawn(Worker, placement="process").address
     print(engine.call_blocking(there, Do("pid")), flush=True)
     if busy is not None:
         engine.cast(there, busy)
+        with contextlib.suppress(CallTimeout):  # until it is stuck
+            while True:
+                engine.call_blocking(there, GetStatistics(), 0.1)
+print("ready", flush=True)
 sys.stdin.read()
 """
 
 
 def test_children_die_with_their_parent() -> None:
-    """Within two seconds of a kill -9 of the parent: one that is idle, one that hangs, and one that computes."""
+    """Within two seconds of a kill -9 of the parent: idle, waiting, computing, and stuck in foreign code."""
     parent = subprocess.Popen(
         [sys.executable, "-c", PARENT],
         stdin=subprocess.PIPE,
@@ -215,7 +226,13 @@ def test_children_die_with_their_parent() -> None:
     assert parent.stdin is not None
     assert parent.stdout is not None
     with parent:
-        pids = [int(parent.stdout.readline()) for _ in range(3)]
+        pids = [int(parent.stdout.readline()) for _ in range(4)]
+        assert parent.stdout.readline() == "ready\n"
         assert all(exists(pid) for pid in pids)
         parent.kill()
-    wait_ended(*pids)
+    try:
+        wait_ended(*pids)
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)

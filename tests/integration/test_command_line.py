@@ -154,6 +154,17 @@ def test_events_reads_what_an_application_wrote(home: Path) -> None:
     assert [json.loads(line)["type"] for line in lines] == ["module_execution"]
 
 
+def test_events_of_an_application_that_keeps_them_in_memory(home: Path) -> None:
+    """`events` says that there are none to read, and does not show another application's."""
+    with dspex.start(home / "dspex.toml"):
+        pass
+    config = (home / "dspex.toml").read_text()
+    (home / "memory.toml").write_text(config.replace("[events]", "[events]\nin_memory = true", 1))
+    done = dspex_command(home, "events", "-c", "memory.toml")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "events.in_memory" in done.stderr
+
+
 def test_a_misspelt_type_of_event_gets_a_hint(home: Path) -> None:
     """`events --type` says on standard error that it knows no such type, and the nearest one; others it takes."""
     with dspex.start(home / "dspex.toml"):

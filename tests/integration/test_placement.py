@@ -27,6 +27,7 @@ from dspex.runtime.errors import (
 from dspex.runtime.messages import Down, ExitSignal, GetState, GetStatistics, Resume, Suspend
 from dspex.runtime.outcomes import Ignored, Started, StartFailed
 from dspex.runtime.reasons import KILL, KILLED, NOPROC, Crash
+from dspex.runtime.restart_context import RestartContext
 from kit.engine import Lab, in_lab
 from kit.placed import Do, DoAsync, Hang, Narrow, Note, Plain, Trapper, Worker
 
@@ -250,6 +251,26 @@ def test_links_can_be_undone_and_signals_sent(place: str) -> None:
 
 
 @PLACES
+def test_a_link_ends_with_one_signal(place: str) -> None:
+    """An actor started by the placed one signals its own end, once, and is forgotten then."""
+
+    async def test(lab: Lab) -> None:
+        there = await lab.start(Trapper, placement=place)
+        here = await lab.start(Trapper)
+        inner = await lab.call(there, DoAsync("spawn"))
+        await lab.call(here, Do("link", (inner,)))
+        await lab.error(inner, Do("exit", ("over",)))
+        assert await notes(lab, here, 1) == [ExitSignal(inner, "over")]
+        assert here.cell is not None
+        assert not here.cell.links
+        await lab.call(there, Do("stop", ("bye",)))
+        await lab.down(there)
+        assert await lab.call(here, Do("notes")) == [ExitSignal(inner, "over")]
+
+    at(test)
+
+
+@PLACES
 def test_linked_actors_die_together(place: str) -> None:
     """Who does not trap exits dies of the other's end, whichever side it is on."""
 
@@ -329,6 +350,7 @@ def test_names_are_looked_up_where_they_are_known(place: str) -> None:
         there = await lab.start(Worker, placement=place)
         await lab.start(Worker, name="w/other")
         assert await lab.call(there, DoAsync("ask", ("w/other", Do("echo", (1,))))) == 1
+        assert await lab.call(there, DoAsync("ask", ("w/other", Do("who")))) == there
         await lab.call(there, Do("request", ("w/other", Do("echo", (2,)))))
         [reply] = await notes(lab, there, 1)
         assert (reply.tag, reply.value) == ("asked", 2)
@@ -353,6 +375,7 @@ def test_a_full_mailbox_refuses(place: str) -> None:
         await lab.call(there, Suspend())
         waiting = [asyncio.ensure_future(lab.call(there, Do("echo", (number,)))) for number in range(3)]
         await asyncio.sleep(0)
+        await lab.call(there, GetStatistics())
         error = await lab.error(there, Do("echo", (4,)))
         assert isinstance(error, Overloaded)
         assert error.limit == 3
@@ -424,6 +447,19 @@ def test_what_cannot_be_imported_there_is_told() -> None:
         assert isinstance(error, RemoteError)
         assert "Gone" in str(error)
         assert await lab.call(there, Do("echo", (1,))) == 1
+
+    at(test)
+
+
+def test_a_restart_for_a_siblings_reason_that_does_not_pickle() -> None:
+    """The placed actor is started again all the same, and reads the reason in words."""
+
+    async def test(lab: Lab) -> None:
+        context = RestartContext("shutdown", 1, 0.0, "sibling", ("odd", threading.Lock()))
+        there = await lab.start(Worker, placement="process", restart_context=context)
+        told = await lab.call(there, Do("restart_context"))
+        assert (told.reason, told.attempt, told.failed) == ("shutdown", 1, "sibling")
+        assert told.cause.startswith("('odd', <unlocked")
 
     at(test)
 

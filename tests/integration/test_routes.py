@@ -208,6 +208,16 @@ def test_a_wrong_route_is_refused(town: Town, targets: Any, more: dict[str, Any]
     assert town.app.entry("provider/any") is None
 
 
+def test_a_route_that_runs_is_not_led_back_to_itself(town: Town) -> None:
+    """A change is checked as the first declaration is: refused at once, over another route too, and nothing changes."""
+    town.app.configure_route("any", "a")
+    town.app.configure_route("other", "any")
+    for target in ("any", "other"):
+        with pytest.raises(ConfigError, match="lead back"):
+            town.app.configure_route("any", target)
+    assert town.ask() == "a"
+
+
 def test_a_target_nobody_configured(town: Town) -> None:
     """It is passed over while there is another; alone, it is the caller's error. Configured later, it is asked."""
     town.app.configure_route("any", "c", "b")

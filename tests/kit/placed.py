@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import threading
@@ -32,9 +33,10 @@ class DoAsync(Do):
 
 @dataclass(frozen=True, slots=True)
 class Hang:
-    """Cast: hold the loop for ever, or compute for so many seconds."""
+    """Cast: hold the loop for ever, with or without the interpreter's lock, or compute for so many seconds."""
 
     burn: float | None = None
+    freeze: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +93,9 @@ class Worker(GenServer):
 
     @cast
     def hang(self, message: Hang) -> None:
-        if message.burn is None:
+        if message.freeze:
+            self.do_freeze()
+        elif message.burn is None:
             self.do_hang()
         else:
             self.do_burn(message.burn)
@@ -163,6 +167,15 @@ class Worker(GenServer):
     def do_hang(self) -> None:
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGINT})
         threading.Event().wait()
+
+    def do_freeze(self) -> None:
+        """Hold the interpreter's lock: no other thread of this process runs any more."""
+        ctypes.PyDLL(None).pause()
+
+    def do_who(self) -> Any:
+        """Who waits for this call in a handler."""
+        holder = self.caller.holder
+        return None if holder is None else holder.address
 
     def do_unpicklable(self) -> Any:
         return lambda: None

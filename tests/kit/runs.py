@@ -1,4 +1,4 @@
-"""For tests of optimization runs: a model that answers by what it is asked only, and a process that optimizes with it."""
+"""For tests of optimization runs: a model whose answers hang on the request only, and a process that optimizes."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def answer_to(request: dict[str, Any]) -> str:
     """What the model says: right the more often the more examples it is shown, by a hash of the question and them."""
     texts = [str(message["content"]) for message in request["messages"]]
     question = texts[-1]
-    shown = sum("[[ ## answer ## ]]" in text for text in texts[1:-1])
+    shown = min(sum(message["role"] == "assistant" for message in request["messages"]), 4)
     number = int(question.split("Is ")[-1].split(" even")[0])
     luck = hashlib.sha256(json.dumps(texts).encode()).digest()[0]
-    right = luck < 90 + 25 * shown
+    right = luck < 70 + 20 * shown
     return f"[[ ## answer ## ]]\n{'yes' if (number % 2 == 0) == right else 'no'}\n\n[[ ## completed ## ]]"
 
 

@@ -17,7 +17,9 @@ from dspex.actors.scoring import MetricResult
 from dspex.runtime.errors import LMServerError
 
 TEXTS = st.text(max_size=20)
-FATES = st.lists(st.tuples(st.sampled_from(["right", "wrong", "fails", "bug", "metric"]), st.integers(0, 5)), max_size=25)
+FATES = st.lists(
+    st.tuples(st.sampled_from(["right", "wrong", "fails", "bug", "metric"]), st.integers(0, 5)), max_size=25
+)
 
 
 @settings(max_examples=60, deadline=None)

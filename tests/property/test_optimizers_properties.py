@@ -160,4 +160,5 @@ def test_instructions_are_read_out_of_a_fence(before: str, inside: str, language
         read_instructions(f"{before.replace('`', '')}\n```{language}\n{inside}\n```\nas you wished") == inside.strip()
     )
     assert read_instructions(inside) == inside.strip()
+    assert read_instructions(f"```\nshort\n```\n```\nlonger than {inside}\n```") == f"longer than {inside}".strip()
     assert read_instructions("\n ```\n\n``` ") is None

@@ -155,17 +155,18 @@ def test_paused_it_begins_nothing_and_finishes_what_it_has() -> None:
 
     async def scenario() -> None:
         begun: list[int] = []
-        gate = asyncio.Event()
+        gate, both = asyncio.Event(), asyncio.Event()
 
         async def gated(index: int, example: Example) -> Prediction:
             begun.append(index)
+            if len(begun) == 2:
+                both.set()
             await gate.wait()
             return await echo(index, example)
 
         work = evaluator(gated, workers=2)
         running = asyncio.create_task(work.run(examples(6)))
-        while len(begun) < 2:
-            await asyncio.sleep(0)
+        await both.wait()
         work.pause()
         assert work.paused
         gate.set()
@@ -196,10 +197,10 @@ def test_stopped_it_gives_up_what_is_in_work(paused: bool) -> None:
                 cancelled += 1
             raise AssertionError
 
-        work = evaluator(stuck, workers=3)
+        first = asyncio.Event()
+        work = evaluator(stuck, workers=3, on_row=lambda row: first.set())
         running = asyncio.create_task(work.run(examples(9)))
-        while not work.rows:
-            await asyncio.sleep(0)
+        await first.wait()
         if paused:
             work.pause()
         await asyncio.sleep(0)

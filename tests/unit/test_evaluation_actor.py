@@ -20,6 +20,7 @@ from dspex.actors.prediction import Prediction, PredictionInfo
 from dspex.actors.registry import NAME as REGISTRY
 from dspex.actors.registry_messages import Announce
 from dspex.actors.run_messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo
+from dspex.actors.run_scope import RunScope
 from dspex.actors.scoring import Metric, Scorer
 from dspex.runtime.context import Context
 from dspex.runtime.errors import ConfigError, LMServerError, RunStopped, StartError
@@ -177,7 +178,8 @@ def test_it_is_told_of_in_the_log(system: VirtualSystem) -> None:
     report = one.report()
     system.settle()
     started, *steps, ended = one.events
-    assert isinstance(started, EvaluationStarted) and isinstance(ended, EvaluationEnded)
+    assert isinstance(started, EvaluationStarted)
+    assert isinstance(ended, EvaluationEnded)
     assert (started.metric, started.examples, started.workers) == ("exact_match", 200, 10)
     told = [event for event in steps if isinstance(event, EvaluationProgressed)]
     assert len(told) == len(steps) == 20
@@ -212,16 +214,10 @@ def test_a_run_that_is_out_of_budget_reports_what_was_done(system: VirtualSystem
 
 def test_with_a_journal_each_call_knows_its_place(system: VirtualSystem) -> None:
     """Predictions carry the run, the trial and the example: by these their answers are found again."""
-    if "run" not in Predict.__slots__:
-        pytest.skip("predictions have no place in a run yet")
     one = scene(system)
     one.start(2, journaled=True)
     one.report()
-    places = [getattr(msg, "run", None) for msg in one.asked]
-    assert [(place.run, place.trial, place.example) for place in places if place] == [
-        ("e1", "eval", "0"),
-        ("e1", "eval", "1"),
-    ]
+    assert [msg.run for msg in one.asked] == [RunScope("e1", "eval", "0"), RunScope("e1", "eval", "1")]
 
 
 def test_without_the_module_it_does_not_start(system: VirtualSystem) -> None:

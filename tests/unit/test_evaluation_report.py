@@ -86,9 +86,11 @@ def test_the_interval_is_seeded_and_narrows() -> None:
     assert bootstrap(uneven, seed=1) == first != bootstrap(uneven, seed=2)
     wide, narrow = bootstrap(some), bootstrap(many)
     assert wide.low < narrow.low < 0.5 < narrow.high < wide.high
-    assert (wide.low, wide.high) == (pytest.approx(0.345, abs=0.03), pytest.approx(0.655, abs=0.03))
+    assert wide.low == pytest.approx(0.345, abs=0.03)
+    assert wide.high == pytest.approx(0.655, abs=0.03)
     wider = bootstrap(some, confidence=0.99)
-    assert wider.low < wide.low and wide.high < wider.high
+    assert wider.low < wide.low
+    assert wider.high > wide.high
     assert bootstrap((1.0, 1.0, 1.0)) == Interval(1.0, 1.0, 0.95)
 
 
@@ -110,7 +112,7 @@ def test_a_confidence_is_a_share(confidence: float) -> None:
 
 def test_as_json() -> None:
     """All of it, rows whole; what is no JSON is shown as text."""
-    found = json.loads(report(row(0, 1.0, {1, 1}, cost=Decimal("0.5")), row(1, 0, error="crashed")).to_json())
+    found = json.loads(report(row(0, 1.0, {1}, cost=Decimal("0.5")), row(1, 0, error="crashed")).to_json())
     assert (found["score"], found["failures"], found["total"], found["outcome"]) == (0.5, 1, 2, "completed")
     assert found["interval"]["confidence"] == 0.95
     assert (found["cost"], found["errors"]) == (0.5, {"crashed": 1})
@@ -136,10 +138,11 @@ def test_as_a_table() -> None:
     console = Console(width=140, record=True, file=io.StringIO())
     console.print(report(row(0, 1.0, "[red]Oslo[/red]"), row(1, 0, error="crashed"), row(2, 1.0)).table(rows=2))
     text = console.export_text()
-    assert "question=q0" in text and "answer=[red]Oslo[/red]" in text and "crashed: it said crashed" in text
+    for part in ("question=q0", "answer=[red]Oslo[/red]", "crashed: it said crashed", "... and 1 more rows"):
+        assert part in text
     assert "question=q2" not in text
-    assert "... and 1 more rows" in text
-    assert "score: 66.7%" in text and "failures: 1, crashed 1" in text
+    assert "score: 66.7%" in text
+    assert "failures: 1, crashed 1" in text
 
 
 def test_in_one_line() -> None:

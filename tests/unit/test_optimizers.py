@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from random import Random
+from itertools import accumulate
 from typing import Any
 
 import pytest
 
 from dspex.actors.examples import Example
 from dspex.actors.optimizers.bench import Outcome, PredictorCall
+from dspex.actors.optimizers.demos import DemoOptions, Teacher
+from dspex.actors.optimizers.merge import Member, merges
 from dspex.actors.optimizers.registry import METHODS, optimizer
+from dspex.actors.optimizers.search import Scored
 from dspex.actors.prediction import Prediction
 from dspex.actors.program_state import ONLY, PredictorState, ProgramState
 from dspex.actors.signature import Signature
@@ -112,6 +115,22 @@ def test_the_base_stays_if_nothing_is_better(method: str) -> None:
 # -- bootstrapping ---------------------------------------------------------------------------------
 
 
+class Sized(SimulatedBench):
+    """Keeps how many examples each piece of work had, and how many of them were right."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.sizes: list[tuple[int, int]] = []
+
+    async def run(
+        self, state: ProgramState, examples: Sequence[Example], *, trial: str, trace: bool = False
+    ) -> list[Outcome]:
+        """As always."""
+        outcomes = await super().run(state, examples, trial=trial, trace=trace)
+        self.sizes.append((len(examples), sum(each.score == 1.0 for each in outcomes)))
+        return outcomes
+
+
 def test_bootstrap_shows_only_what_the_teacher_got_right() -> None:
     """Each bootstrapped demo is what the predictor was given and gave, in an answer that scored enough."""
     result = optimize(SimulatedBench(), "bootstrap", max_demos=4, max_bootstrapped=4)
@@ -128,6 +147,16 @@ def test_bootstrap_stops_asking_once_there_are_enough() -> None:
     assert bench.calls == 40 + 3 + 40
 
 
+def test_a_teacher_is_asked_for_what_is_still_missing() -> None:
+    """No round asks for more examples than there are demos to be had."""
+    bench = Sized()
+    lesson = asyncio.run(Teacher(bench, DemoOptions()).lesson(range(40), 4))
+    assert len(lesson.used) == 4
+    assert [size for size, _ in bench.sizes] == [
+        4 - before for before in accumulate([0] + [n for _, n in bench.sizes[:-1]])
+    ]
+
+
 def test_bootstrap_fills_up_with_labels_that_are_not_shown_already() -> None:
     """Up to max_demos, each example once."""
     demos = told(optimize(SimulatedBench(seed=3), "bootstrap", max_demos=8, max_bootstrapped=2)).demos
@@ -142,6 +171,20 @@ def test_random_search_asks_the_teacher_nothing_twice() -> None:
     scored = sum(1 for trial in bench.asked if not trial.startswith("teacher"))
     assert bench.calls <= 40 * scored + len(bench.train)
     assert result.provenance["method"] == "random_search"
+
+
+def test_random_search_begins_with_labels_alone() -> None:
+    """Its first candidate needs no teacher."""
+    bench = SimulatedBench()
+    optimize(bench, "random_search", candidates=1)
+    assert bench.asked == ["baseline", "c0"]
+
+
+def test_equal_candidates_are_scored_once() -> None:
+    """With one example to learn from there is only one set of worked examples."""
+    bench = SimulatedBench(train=1)
+    optimize(bench, "random_search", candidates=8)
+    assert [trial for trial in bench.asked if not trial.startswith("teacher")] == ["baseline", "c0"]
 
 
 def test_a_teacher_may_be_given_as_json() -> None:
@@ -218,6 +261,14 @@ def test_reflection_shows_what_happened_and_the_feedback() -> None:
     assert "Say whether the text means up or down." in prompt
 
 
+def test_nobody_reflects_on_what_was_right() -> None:
+    """A parent that is perfect on its examples costs nothing of the prompt model."""
+    bench = SimulatedBench(base=ProgramState({ONLY: PredictorState(None, THREE_TOPICS)}), answer=lambda _: "Try.")
+    optimize(bench, "gepa", generations=5, minibatch=1)
+    assert len([trial for trial in bench.asked if trial.endswith("/parent")]) == 20
+    assert 0 < len(bench.prompts) < 10
+
+
 @pytest.mark.parametrize("method", ["mipro", "gepa"])
 def test_a_prompt_model_that_fails_ends_no_search(method: str) -> None:
     """It goes on without new instructions, and says in the log that all were in vain."""
@@ -279,6 +330,22 @@ class TwoSteps(SimulatedBench):
         return Outcome(index, float(right), Prediction({"label": label}), None, CLUE, calls if trace else ())
 
 
+class TwoHalves(TwoSteps):
+    """Each step is enough for one half of the examples; the prompt model is useless after the first generation."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(answer=lambda _: f"tide {len(self.prompts)}" if len(self.prompts) < 3 else "", **more)
+
+    async def run(
+        self, state: ProgramState, examples: Sequence[Example], *, trial: str, trace: bool = False
+    ) -> list[Outcome]:
+        """Even ones are right if the reading step has the word, odd ones if the answering step has it."""
+        self.asked.append(trial)
+        word = {name: KEYWORD in (each.instructions or "") for name, each in state.predictors.items()}
+        halves = (word.get("read", False), word.get("answer", False))
+        return [Outcome(index, float(halves[int(each["text"].split()[1]) % 2])) for index, each in enumerate(examples)]
+
+
 def test_each_predictor_gets_its_own_part_of_what_was_right() -> None:
     """A bootstrapped demo has the fields of the predictor that it is for."""
     result = optimize(TwoSteps(), "bootstrap", max_demos=2, max_bootstrapped=2)
@@ -298,6 +365,47 @@ def test_gepa_gives_each_predictor_its_turn() -> None:
     assert [KEYWORD in (each.instructions or "") for each in result.predictors.values()] == [True, True]
 
 
+def scored(score: float, **instructions: str) -> Scored:
+    """A candidate with these instructions."""
+    return Scored(ProgramState({name: PredictorState(text) for name, text in instructions.items()}), "t", (score,))
+
+
+def test_what_got_better_at_different_steps_is_joined() -> None:
+    """A step that only one of two changed is as that one has it; what both changed, as the better has it."""
+    base = Member(scored(0.1))
+    read = Member(scored(0.4, read="R", both="first"), (0,))
+    answer = Member(scored(0.3, answer="A", both="second"), (0,))
+    (joined,) = merges([base, read, answer], [1, 2])
+    assert joined.parents == (1, 2)
+    assert {name: each.instructions for name, each in joined.state.predictors.items()} == {
+        "read": "R",
+        "answer": "A",
+        "both": "first",
+    }
+
+
+def test_nothing_is_joined_with_its_own_line_or_twice() -> None:
+    """A descendant has all that its ancestor has; and a joined candidate that exists is not made again."""
+    base = Member(scored(0.1))
+    read = Member(scored(0.4, read="R"), (0,))
+    both = Member(scored(0.5, read="R", answer="A"), (1,))
+    answer = Member(scored(0.3, answer="A"), (0,))
+    assert merges([base, read, both], [0, 1, 2]) == []
+    assert merges([base, read, both, answer], [1, 3]) == []
+    assert len(merges([base, read, answer], [0, 1, 2])) == 1
+
+
+def test_gepa_joins_what_two_lines_learned() -> None:
+    """Two children learn a half each, from the program as it was; nobody has to learn both."""
+    bench = TwoHalves(train=12, validation=12)
+    result = optimize(bench, "gepa", generation=2, generations=2, minibatch=12)
+    assert "g2/merge" in bench.asked
+    assert result.provenance["trial"] == "g2/merge"
+    assert result.provenance["score"] == 1.0
+    apart = TwoHalves(train=12, validation=12)
+    assert optimize(apart, "gepa", generation=2, generations=2, minibatch=12, merge=False).provenance["score"] < 1.0
+
+
 def test_mipro_searches_instructions_and_examples_of_all_predictors() -> None:
     """Its choices are those of each predictor."""
     bench = TwoSteps()
@@ -313,23 +421,32 @@ def test_mipro_searches_instructions_and_examples_of_all_predictors() -> None:
 
 
 class Failing(SimulatedBench):
-    """Every other example fails."""
+    """Every other example fails, and its score is not to be believed."""
 
     async def run(
         self, state: ProgramState, examples: Sequence[Example], *, trial: str, trace: bool = False
     ) -> list[Outcome]:
         """A failure has an error's code, and no prediction."""
         outcomes = await super().run(state, examples, trial=trial, trace=trace)
-        return [each if each.index % 2 else Outcome(each.index, 0.0, None, "lm_timeout") for each in outcomes]
+        return [
+            each if each.index % 2 else Outcome(each.index, 1.0, None, "lm_timeout", "", each.calls)
+            for each in outcomes
+        ]
 
 
-def test_failures_score_zero_and_teach_nothing() -> None:
-    """They count in the mean and make no demos, even at a threshold of 0."""
-    bench = Failing(order=Random(1))
-    result = optimize(bench, "bootstrap", threshold=0.0, max_demos=4)
-    assert bench.told[0].score is not None
-    assert bench.told[0].score <= 0.5
-    assert len(told(result).demos) == 4
+def test_failures_score_zero() -> None:
+    """They count in the mean."""
+    bench = Failing()
+    optimize(bench, "labeled_few_shot")
+    right = [accuracy(bench.base, [each]) for each in bench.validation[1::2]]
+    assert bench.told[0].score == sum(right) / len(bench.validation)
+
+
+def test_failures_teach_nothing() -> None:
+    """Not even at a threshold of 0."""
+    bench = Failing()
+    lesson = asyncio.run(Teacher(bench, DemoOptions(threshold=0.0)).lesson(range(4), 4))
+    assert lesson.used == (1, 3)
 
 
 def test_gepa_tells_the_prompt_model_of_failures() -> None:

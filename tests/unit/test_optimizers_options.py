@@ -58,6 +58,7 @@ def test_a_teacher_is_json_too() -> None:
         ("gepa", {"generations": 0}, "at generations"),
         ("gepa", {"minibatch": 1.0}, "at minibatch"),
         ("gepa", {"max_demos": 4}, "expected an option of gepa: generations, generation, minibatch, temperature"),
+        ("gepa", {"merge": "no"}, "expected true or false, got 'no', at merge"),
     ],
 )
 def test_what_does_not_fit_is_refused(method: str, options: dict[str, Any], message: str) -> None:

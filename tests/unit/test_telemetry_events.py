@@ -110,13 +110,14 @@ def test_only_hits_of_our_cache_are_counted_as_hits() -> None:
 
 def test_retries_first_chunks_and_waits() -> None:
     """Retries count by their error's code; the other two are timed."""
-    retry, chunk, admitted = (("dspex", "lm", word) for word in ("retry", "chunk", "admitted"))
+    retry, chunk = (("dspex", "lm", word) for word in ("retry", "chunk"))
     seen = counted(
         (retry, {"attempt": 1, "delay": 0.5}, MODEL | {"code": "lm_rate_limited"}),
         (retry, {"attempt": 2, "delay": 0.5}, MODEL | {"code": "lm_server_error"}),
         (chunk, {"time_to_first_token": 0.3}, MODEL),
-        (admitted, {"waited": 0.0}, MODEL),
-        (admitted, {"waited": 7.0}, MODEL),
+        (LM_STOP, {"waited": 0.0}, MODEL),
+        (LM_EXCEPTION, {"waited": 7.0}, MODEL),
+        (LM_STOP, {}, MODEL),
     )
     assert seen.total("dspex_lm_retries_total", model="m") == 2
     assert seen.total("dspex_lm_retries_total", code="lm_rate_limited") == 1
@@ -272,6 +273,22 @@ def test_every_metric_is_described_and_named_as_prometheus_wants() -> None:
         endings = {"counter": "_total", "histogram": "_seconds", "gauge": ""}
         assert metric.name.endswith(endings[metric.kind])
         assert metric.kind != "gauge" or not metric.name.endswith(("_total", "_seconds"))
+
+
+def test_equal_labels_are_made_once_and_different_ones_never_mixed() -> None:
+    """What is remembered is found by the very values; 1 and True are two labels, and a list is no key."""
+    translator, slow = Translator(), ("dspex", "protection", "refused")
+
+    def labels(provider: Any, reason: Any = "limit") -> Any:
+        (update,) = translator.translate(slow, {}, {"provider": provider, "reason": reason})
+        return update.labels
+
+    assert labels("p") is labels("p")
+    found = [labels(value) for value in ("p", "q", None, 1, True, [1])]
+    texts = [dict(one)["provider"] for one in found]
+    assert texts == ["p", "q", "unknown", "1", "true", "list"]
+    for number in range(1000):  # more than are remembered
+        assert dict(labels(f"p{number}")) == {"provider": f"p{number}", "reason": "limit"}
 
 
 def test_what_is_no_number_is_counted_as_malformed() -> None:

@@ -1,0 +1,163 @@
+"""react: the model calls tools, sees what they say, and goes on until it answers (native tool calls)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from pydantic_core import PydanticSerializationError, to_json
+
+from ...runtime.errors import ConfigError, Error, did_you_mean
+from ..events import stamp
+from ..lm import Message, ToolCall
+from ..prediction import Prediction
+from ..program_state import ONLY
+from ..signature import Signature
+from ..tool_events import ToolExecution
+from ..tools import BadArgumentsError, Tool, make_tool
+
+if TYPE_CHECKING:
+    from ..model_calls import ModelCalls
+
+LONGEST: Final = 20_000
+"""Characters of a tool's result that the model is shown."""
+ENOUGH: Final = "No more tools may be called. Answer now, in the form that was asked for."
+TRAJECTORY: Final = "trajectory"
+
+
+@dataclass(frozen=True, slots=True)
+class ReAct:
+    """Tools are run as tasks of the call: they end with it. What they fail with is told to the model.
+
+    The prediction has one field more, ``trajectory``: a list of steps, each with step, thought, tool, arguments (as the
+    model wrote them), observation and error (whether it failed).
+
+    Args:
+        tools: see ``tools.py``.
+        max_steps: rounds of tool calls at most; then the model has to answer.
+        tool_timeout: seconds that one tool may take.
+
+    Raises:
+        ConfigError: one of them is malformed, or two tools have the same name.
+    """
+
+    tools: Sequence[Any] = field(hash=False)
+    max_steps: int = 10
+    tool_timeout: float = 30.0
+    _tools: Mapping[str, Tool] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        made = [make_tool(each, f"tools[{index}]") for index, each in enumerate(self.tools)]
+        names = [tool.name for tool in made]
+        if not made or len(set(names)) != len(names):
+            raise _refuse("tools", "tools of different names, one at least", ", ".join(names) or "none")
+        if not isinstance(self.max_steps, int) or isinstance(self.max_steps, bool) or self.max_steps < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise _refuse("max_steps", "a whole number from 1", self.max_steps)
+        if not 0 < self.tool_timeout < math.inf:
+            raise _refuse("tool_timeout", "seconds above 0", self.tool_timeout)
+        object.__setattr__(self, "_tools", {tool.name: tool for tool in made})
+
+    @property
+    def name(self) -> str:
+        """The word that chooses it."""
+        return "react"
+
+    def signature(self, given: Signature) -> Signature:
+        """The declared one."""
+        return given
+
+    def predictors(self, given: Signature) -> Mapping[str, Signature]:
+        """The only one."""
+        return {ONLY: given}
+
+    async def answer(self, calls: ModelCalls, inputs: Mapping[str, Any]) -> Prediction:
+        """Go on until the model answers.
+
+        Raises:
+            ParseError: its answer does not fit, nor does a second one.
+            LMError, CallError: the model failed, or the time is over.
+        """
+        turn = calls.turn(ONLY, inputs)
+        offers = tuple(tool.offer for tool in self._tools.values())
+        messages = turn.messages
+        trajectory: list[dict[str, Any]] = []
+        for step in range(self.max_steps):
+            response = await turn.ask(messages, tools=offers)
+            if not response.tool_calls:
+                break
+            async with asyncio.TaskGroup() as group:
+                work = [group.create_task(self._run(calls, step, each)) for each in response.tool_calls]
+            rows = [task.result() for task in work]
+            trajectory += [{"thought": response.text, **row} for row in rows]
+            said = [
+                Message("tool", row["observation"], tool_call_id=each.id)
+                for each, row in zip(response.tool_calls, rows, strict=True)
+            ]
+            messages = (*messages, Message("assistant", response.text or None, response.tool_calls), *said)
+        else:
+            messages = (*messages, Message("user", ENOUGH))
+            response = await turn.ask(messages, tools=offers, tool_choice="none")
+        prediction = await turn.read(messages, response, tools=offers)
+        return Prediction({**prediction, TRAJECTORY: trajectory}, prediction.info)
+
+    async def _run(self, calls: ModelCalls, step: int, wanted: ToolCall) -> dict[str, Any]:
+        """Run one tool; its row of the trajectory."""
+        actor = calls.actor
+        began = actor.clock.monotonic()
+        observation, code = await self._observe(calls, wanted)
+        event = stamp(
+            actor,
+            ToolExecution,
+            module=calls.id,
+            tool=wanted.name[:100],
+            duration=max(actor.clock.monotonic() - began, 0.0),
+            success=code is None,
+            error_code=code,
+        )
+        calls.outbox.emit(event)
+        return {
+            "step": step,
+            "tool": wanted.name,
+            "arguments": wanted.arguments,
+            "observation": observation,
+            "error": code is not None,
+        }
+
+    async def _observe(self, calls: ModelCalls, wanted: ToolCall) -> tuple[str, str | None]:
+        """What the model is told, and the code of a failure."""
+        tool = self._tools.get(wanted.name)
+        if tool is None:
+            known = ", ".join(self._tools)
+            hint = did_you_mean(wanted.name, self._tools)
+            return f"Error: there is no tool {wanted.name!r}{hint}; there are {known}", "unknown_tool"
+        try:
+            arguments = tool.arguments(wanted.arguments)
+        except BadArgumentsError as error:
+            return f"Error: bad arguments: {error}", "bad_arguments"
+        try:
+            async with asyncio.timeout(self.tool_timeout):
+                return _text(await tool.run(calls.actor, arguments, self.tool_timeout)), None
+        except TimeoutError:
+            return f"Error: {tool.name} did not end within {self.tool_timeout:g} s", "timeout"
+        except Error as error:
+            return f"Error: {error.message}"[:LONGEST], error.code
+        except Exception as error:  # fault boundary: a tool is the user's; its failure is for the model to deal with
+            return f"Error: {type(error).__name__}: {error}"[:LONGEST], "tool_failed"
+
+
+def _text(result: object) -> str:
+    if isinstance(result, str):
+        text = result
+    else:
+        try:
+            text = to_json(result).decode()
+        except PydanticSerializationError:
+            text = repr(result)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+
+
+def _refuse(path: str, expected: str, got: object) -> ConfigError:
+    return ConfigError(f"expected {expected}, got {got!r}, at {path}", path=path, expected=expected, got=got)

@@ -1,0 +1,100 @@
+"""``dspex runs``: lists, shows, goes on with and cancels the runs of an application."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+import dspex
+from dspex.__main__ import cli
+from dspex.runtime.errors import RunError, StoreUnavailable
+from dspex.supervisors.app.runs_view import plot
+from kit.http_server import HttpServer
+from kit.runs import EXAMPLES, configuration, model
+
+HOW: dict[str, Any] = {
+    "metric": "exact_match",
+    "method": "random_search",
+    "options": {"candidates": 6, "generation": 3},
+    "run_id": "r",
+    "seed": 7,
+    "patience": 0,
+}
+
+
+def configured(server: HttpServer, folder: Path) -> Path:
+    """A configuration file of the same application."""
+    path = folder / "dspex.toml"
+    path.write_text(
+        f'[events]\npath = "{folder / "app.db"}"\n'
+        f'[ai.providers.local]\nkind = "openai"\nbase_url = "{server.url}/v1"\ndefault_model = "test-model"\n'
+        "[ai.caching]\nenabled = false\n"
+        '[modules.qa]\nsignature = "question -> answer"\nprovider = "local"\n'
+    )
+    return path
+
+
+def dspex_runs(config: Path, *arguments: str) -> Result:
+    """What the command line does."""
+    return CliRunner().invoke(cli, ["runs", *arguments, "--config", str(config)])
+
+
+def test_a_run_from_the_command_line(tmp_path: Path) -> None:
+    """Left out of budget by one process it is listed, shown, and over again when another has gone on with it."""
+    with model() as (script, server):
+        config = configured(server, tmp_path)
+        with dspex.start(config=configuration(server, tmp_path)) as app:
+            app.optimize("qa", EXAMPLES, budget={"calls": 30}, **HOW).result(20)
+        listed = json.loads(dspex_runs(config, "--json").stdout)
+        assert [(run["id"], run["state"], run["paid"]["calls"]) for run in listed] == [("r", "budget_exhausted", 30)]
+        assert "train" not in listed[0]["plan"]
+        assert "budget" in dspex_runs(config).stdout
+        shown = dspex_runs(config, "show", "r").stdout
+        assert "baseline" in shown
+        assert "trial 1 to" in shown
+        detailed = json.loads(dspex_runs(config, "show", "r", "--json").stdout)
+        assert detailed["trial_list"][0]["name"] == "baseline"
+        went_on = dspex_runs(config, "resume", "r", "--json")
+        assert json.loads(went_on.stdout)["outcome"] == "budget_exhausted"
+        assert script.calls == 30
+        assert "which is over" in str(dspex_runs(config, "cancel", "r").exception)
+
+
+def test_an_orphan_is_cancelled_by_the_command_line(tmp_path: Path) -> None:
+    """A run that nobody works on is ended then and there."""
+    with model() as (_, server):
+        config = configured(server, tmp_path)
+        with dspex.start(config=configuration(server, tmp_path)) as app:
+            app.optimize("qa", EXAMPLES, **HOW).pause()
+        assert "cancelled" in dspex_runs(config, "cancel", "r").stdout
+        assert json.loads(dspex_runs(config, "--json").stdout)[0]["state"] == "cancelled"
+
+
+def test_what_is_not_there_is_said(tmp_path: Path) -> None:
+    """No file of runs, or no such run: a typed error, and no file is made."""
+    with model() as (_, server):
+        config = configured(server, tmp_path)
+        assert isinstance(dspex_runs(config).exception, StoreUnavailable)
+        assert not (tmp_path / "app.runs.db").exists()
+        with dspex.start(config=configuration(server, tmp_path)) as app:
+            app.optimize("qa", EXAMPLES, **HOW).cancel()
+        error = dspex_runs(config, "resume", "x").exception
+        assert isinstance(error, RunError)
+
+
+def test_scores_are_drawn_where_they_belong() -> None:
+    """The top line is 100 %, the bottom line 0 %; what is better than all before is a star."""
+    lines = plot([0.0, 1.0, 0.5], height=3).splitlines()
+    assert lines[:4] == [" 100% | *", "      |  o", "   0% |o", "      +---"]
+    assert lines[-1].strip() == "trial 1 to 3; * is better than all before"
+
+
+@pytest.mark.parametrize(("count", "first"), [(0, None), (60, 1), (100, 41)])
+def test_a_long_run_is_drawn_by_its_last_trials(count: int, first: int | None) -> None:
+    """More than fit in the width are not squeezed: the last ones are shown, and it says which."""
+    drawn = plot([0.5] * count)
+    assert ("no trial" in drawn) if first is None else (f"trial {first} to {count};" in drawn)

@@ -1,0 +1,272 @@
+"""The journal of a run and the calls that go through it: acknowledged is kept, kept is not paid for again."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.actors.lm import LMRequest, LMResponse, Message, Usage
+from dspex.actors.provider_messages import Complete
+from dspex.actors.recorded_call import recorded
+from dspex.actors.run_journal import RunJournal
+from dspex.actors.run_messages import (
+    Entry,
+    JournalInfo,
+    JournalStatus,
+    Paid,
+    Recall,
+    RecallAll,
+    Record,
+    Wished,
+)
+from dspex.actors.run_owner import Owner
+from dspex.actors.run_scope import RunScope
+from dspex.actors.run_store import RunStore
+from dspex.runtime.errors import LMServerError, RunConflict, StoreUnavailable
+from dspex.runtime.gen_server import GenServer, NoReply, call, info
+from kit.engine import Lab, in_lab
+
+JOURNAL = "run-journal/r"
+SCOPE = RunScope("r", "baseline", "3")
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[RunStore]:
+    """A file of runs."""
+    store = RunStore(tmp_path / "app.runs.db")
+    yield store
+    store.close()
+
+
+async def journal(lab: Lab, store: RunStore) -> Any:
+    """The journal of the run ``r``."""
+    return await lab.start(RunJournal, "r", "optimization", {"module": "qa"}, store, name=JOURNAL)
+
+
+class Asker(GenServer):
+    """Makes recorded calls to a model of its own, and counts them."""
+
+    def init(self, answer: Any) -> None:
+        self.answer = answer
+        self.sent: list[Complete] = []
+
+    @call
+    def ask(self, msg: tuple) -> NoReply:  # type: ignore[type-arg]
+        """(scope, ordinal, prompt) -> what the model said, and how often it was asked by now."""
+        return self.serve(self._ask(*msg))
+
+    async def _ask(self, scope: RunScope, ordinal: int, prompt: str) -> tuple[LMResponse, int]:
+        async def send(ask: Complete) -> LMResponse:
+            self.sent.append(ask)
+            return self.answer(ask)  # type: ignore[no-any-return]
+
+        wanted = Complete(LMRequest((Message("user", prompt),)), accounts=("module/qa",))
+        return await recorded(self, scope, ordinal, wanted, send), len(self.sent)
+
+    @call
+    def accounts(self, _: str) -> list[tuple[str, ...]]:
+        """What paid for each request that was sent."""
+        return [ask.accounts for ask in self.sent]
+
+
+def answer(ask: Complete) -> LMResponse:
+    """An answer that costs."""
+    return LMResponse(
+        text=f"to {ask.request.messages[0].content}",
+        model="m",
+        finish_reason="stop",
+        provider="local",
+        usage=Usage(5, 2, 7, source="provider"),
+        cost=Decimal("0.5"),
+    )
+
+
+def test_what_is_acknowledged_is_in_the_file(store: RunStore) -> None:
+    """When a call to record is answered, the entries, the sum and the progress can be read by anybody."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        record = Record((Entry("row", "a", "1"),), Paid(1, 2, Decimal(3), 0), {"step": 1}, "paused")
+        await lab.call(JOURNAL, record)
+        found = store.get("r")
+        assert (found.paid, found.progress, found.state) == (record.paid, {"step": 1}, "paused")
+        assert store.read("r", "row", "a") == "1"
+        assert await lab.call(JOURNAL, Recall("row", "a")) == "1"
+        assert await lab.call(JOURNAL, Recall("row", "b")) is None
+        assert await lab.call(JOURNAL, RecallAll("row")) == [Entry("row", "a", "1")]
+
+    in_lab(run, virtual=False)
+
+
+def test_many_at_once_are_all_kept(store: RunStore) -> None:
+    """What gathers while the file is written goes together; every one is answered, and the sum is right."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        records = [Record((Entry("call", str(n), str(n)),), Paid(1, n)) for n in range(200)]
+        await asyncio.gather(*(lab.call(JOURNAL, record) for record in records))
+        assert len(store.keys("r")) == 200
+        status: JournalStatus = await lab.call(JOURNAL, JournalInfo())
+        assert status.paid == store.get("r").paid == Paid(200, sum(range(200)))
+        assert status.recorded == 200
+
+    in_lab(run, virtual=False)
+
+
+def test_a_journal_that_crashed_goes_on(store: RunStore) -> None:
+    """Killed, and started again in the same application, it has all that was acknowledged."""
+
+    async def run(lab: Lab) -> None:
+        address = await journal(lab, store)
+        await lab.call(JOURNAL, Record((Entry("call", "a", "1"),), Paid(1)))
+        address.cell.signal("kill", None)
+        await lab.down(address)
+        await journal(lab, store)
+        assert await lab.call(JOURNAL, Recall("call", "a")) == "1"
+        assert (await lab.call(JOURNAL, JournalInfo())).paid == Paid(1)
+
+    in_lab(run, virtual=False)
+
+
+def test_what_waits_is_written_at_the_end(store: RunStore) -> None:
+    """Told to stop, it writes what it was given, and answers."""
+
+    async def run(lab: Lab) -> None:
+        address = await journal(lab, store)
+        waiting = [asyncio.ensure_future(lab.call(JOURNAL, Record((Entry("call", str(n), "1"),)))) for n in range(3)]
+        await asyncio.sleep(0)
+        await lab.order_down(address)
+        assert await asyncio.gather(*waiting) == [None] * 3
+        assert len(store.keys("r")) == 3
+
+    in_lab(run, virtual=False)
+
+
+def test_the_loser_of_a_run_hears_it(store: RunStore, tmp_path: Path) -> None:
+    """Once another process has taken the run over, nothing more is written, and the caller is told why."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        store.release("r")
+        heir = RunStore(tmp_path / "app.runs.db", owner=Owner(Owner.myself().host, 1, "x", "heir"))
+        heir.begin("r", "optimization", {})
+        error = await lab.error(JOURNAL, Record((Entry("call", "a", "1"),)))
+        assert isinstance(error, RunConflict)
+        assert store.keys("r") == set()
+        heir.close()
+
+    in_lab(run, virtual=False)
+
+
+def test_a_disk_that_fails_is_told_to_each_caller(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A transaction that fails fails for everybody in it; the next one may succeed."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        with monkeypatch.context() as patch:
+
+            def full(*args: Any, **more: Any) -> None:
+                raise StoreUnavailable("expected room, got a full disk", cause="full")
+
+            patch.setattr(store, "write", full)
+            assert isinstance(await lab.error(JOURNAL, Record((Entry("call", "a", "1"),))), StoreUnavailable)
+        assert await lab.call(JOURNAL, Recall("call", "a")) is None
+        await lab.call(JOURNAL, Record((Entry("call", "a", "2"),)))
+        assert store.read("r", "call", "a") == "2"
+
+    in_lab(run, virtual=False)
+
+
+class Told(GenServer):
+    """A run that keeps what it is told."""
+
+    def init(self, news: asyncio.Queue[Any]) -> None:
+        self.news = news
+
+    @info
+    def wished(self, msg: Wished) -> None:
+        """Keep it."""
+        self.news.put_nowait(msg.wish)
+
+
+def test_a_wish_reaches_the_run(store: RunStore) -> None:
+    """What another process asks of a run arrives with the next transaction."""
+
+    async def run(lab: Lab) -> None:
+        news: asyncio.Queue[Any] = asyncio.Queue()
+        await journal(lab, store)
+        await lab.start(Told, news, name="run/r")
+        store.wish("r", "cancel")
+        await lab.call(JOURNAL, Record())
+        assert await news.get() == "cancel"
+
+    in_lab(run, virtual=False)
+
+
+def test_a_recorded_call_is_sent_once(store: RunStore) -> None:
+    """The same call is answered from the journal, at no cost; its first one is paid by the run's account too."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        await lab.start(Asker, answer, name="asker/a")
+        first, sent = await lab.call("asker/a", (SCOPE, 0, "hi"))
+        assert (first.text, first.cost, sent) == ("to hi", Decimal("0.5"), 1)
+        again, sent = await lab.call("asker/a", (SCOPE, 0, "hi"))
+        assert (again.text, again.finish_reason, again.cost, again.cache_hit, sent) == ("to hi", "stop", 0, True, 1)
+        assert await lab.call("asker/a", "") == [("module/qa", "run/r")]
+        status: JournalStatus = await lab.call(JOURNAL, JournalInfo())
+        assert (status.paid, status.recalled) == (Paid(1, 7, Decimal("0.5"), 0), 1)
+
+    in_lab(run, virtual=False)
+
+
+@pytest.mark.parametrize(
+    "other", [(RunScope("r", "c1", "3"), 0, "hi"), (SCOPE.within("judge"), 0, "hi"), (SCOPE, 1, "hi"), (SCOPE, 0, "ho")]
+)
+def test_another_call_is_another_one(store: RunStore, other: Any) -> None:
+    """Another trial, part, ordinal or request is not answered by what was said before."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        await lab.start(Asker, answer, name="asker/a")
+        await lab.call("asker/a", (SCOPE, 0, "hi"))
+        response, sent = await lab.call("asker/a", other)
+        assert (response.text, sent) == (f"to {other[2]}", 2)
+
+    in_lab(run, virtual=False)
+
+
+def test_a_failure_is_not_recorded(store: RunStore) -> None:
+    """What failed is asked again next time."""
+
+    async def run(lab: Lab) -> None:
+        def fail(ask: Complete) -> LMResponse:
+            raise LMServerError("overheated")
+
+        await journal(lab, store)
+        await lab.start(Asker, fail, name="asker/a")
+        for _ in range(2):
+            assert isinstance(await lab.error("asker/a", (SCOPE, 0, "hi")), LMServerError)
+        assert len(await lab.call("asker/a", "")) == 2
+        assert store.keys("r") == set()
+
+    in_lab(run, virtual=False)
+
+
+def test_a_refusal_comes_back_as_one(store: RunStore) -> None:
+    """What the model refused to say is an answer too, and stays one."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        refusing = LMResponse(text="", model="m", finish_reason="stop", refusal="I would rather not")
+        await lab.start(Asker, lambda ask: refusing, name="asker/a")
+        for _ in range(2):
+            response, sent = await lab.call("asker/a", (SCOPE, 0, "hi"))
+            assert (response.refusal, sent) == ("I would rather not", 1)
+
+    in_lab(run, virtual=False)

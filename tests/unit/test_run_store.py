@@ -1,0 +1,238 @@
+"""The file of runs: one owner each, taken over from the dead, written all or nothing."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dspex.actors.run_messages import Entry, Paid
+from dspex.actors.run_owner import LEASE, Owner, start_time
+from dspex.actors.run_store import RunStore, runs_path
+from dspex.runtime.errors import RunConflict, RunError, StoreCorrupt, StoreError
+
+PLAN = {"module": "qa"}
+
+
+class Wall:
+    """A wall clock that stands where it is put."""
+
+    now = 1000.0
+
+    def time(self) -> float:
+        """Epoch seconds."""
+        return self.now
+
+    def monotonic(self) -> float:
+        """Unused."""
+        return 0.0
+
+
+@pytest.fixture
+def wall() -> Wall:
+    """A wall clock of the test's own."""
+    return Wall()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where the file lies."""
+    return tmp_path / "state" / "app.runs.db"
+
+
+@pytest.fixture
+def store(path: Path, wall: Wall) -> Iterator[RunStore]:
+    """A file of runs, used by this process."""
+    store = RunStore(path, clock=wall)
+    yield store
+    store.close()
+
+
+def other(path: Path, wall: Wall, **owner: Any) -> RunStore:
+    """The same file, used by somebody else; another live process of this machine unless told otherwise."""
+    facts = {"host": Owner.myself().host, "pid": os.getppid(), "started": start_time(os.getppid()), "token": "other"}
+    return RunStore(path, clock=wall, owner=Owner(**{**facts, **owner}))
+
+
+def test_the_file_is_its_owners_only(store: RunStore, path: Path) -> None:
+    """File and folder are made private; they hold model answers in clear."""
+    store.begin("r", "optimization", PLAN)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+
+
+def test_it_lies_beside_the_events() -> None:
+    """The file is named after that of the events."""
+    assert runs_path(Path("/x/app.db")) == Path("/x/app.runs.db")
+    assert runs_path(Path("/x/log")) == Path("/x/log.runs.db")
+
+
+def test_what_was_written_is_read_by_the_next(store: RunStore, path: Path, wall: Wall) -> None:
+    """Entries, sums, progress and state come back, entries in the order in which they were first written."""
+    store.begin("r", "optimization", PLAN)
+    paid = Paid(2, 30, Decimal("0.25"), 1)
+    store.write("r", [Entry("call", "b", "1"), Entry("call", "a", "2"), Entry("row", "a", "3")], paid=paid)
+    store.write("r", [Entry("call", "b", "4")], progress={"step": 3}, state="paused")
+    store.close()
+    again = RunStore(path, clock=wall)
+    found = again.get("r")
+    assert (found.state, found.progress, found.paid, found.plan) == ("paused", {"step": 3}, paid, PLAN)
+    assert again.entries("r", "call") == [Entry("call", "b", "4"), Entry("call", "a", "2")]
+    assert again.read("r", "row", "a") == "3"
+    assert again.read("r", "row", "b") is None
+    assert again.keys("r") == {("call", "a"), ("call", "b"), ("row", "a")}
+    again.close()
+
+
+def test_a_living_owner_keeps_its_run(store: RunStore, path: Path, wall: Wall) -> None:
+    """Somebody else is refused while the owner lives and gives signs of life, and told who it is."""
+    theirs = other(path, wall)
+    theirs.begin("r", "optimization", PLAN)
+    with pytest.raises(RunConflict, match=f"process {os.getppid()} on"):
+        store.begin("r", "optimization", PLAN)
+    theirs.close()  # lets go of it
+    assert store.begin("r", "optimization", PLAN).owner == store.owner
+
+
+@pytest.mark.parametrize(
+    "owner", [{"pid": 2**22 + 1}, {"started": "another beginning"}], ids=["no such process", "another process"]
+)
+def test_a_dead_owner_is_followed_at_once(store: RunStore, path: Path, wall: Wall, owner: dict[str, Any]) -> None:
+    """A process that is gone, or whose number belongs to another one now, owns nothing; what it writes is refused."""
+    dead = other(path, wall, **owner)
+    dead.begin("r", "optimization", PLAN)
+    assert store.get("r").state == "orphaned"
+    assert store.begin("r", "optimization", PLAN).state == "running"
+    with pytest.raises(RunConflict, match="expected to own the run 'r'"):
+        dead.write("r", [Entry("call", "late", "1")])
+    assert store.keys("r") == set()
+
+
+def test_an_owner_elsewhere_is_followed_when_it_is_silent(store: RunStore, path: Path, wall: Wall) -> None:
+    """Of a process on another machine only its signs of life are known: the lease ends without them."""
+    far = other(path, wall, host="far away", pid=1)
+    far.begin("r", "optimization", PLAN)
+    wall.now += LEASE - 1
+    far.write("r")
+    wall.now += LEASE - 1
+    with pytest.raises(RunConflict, match="far away"):
+        store.begin("r", "optimization", PLAN)
+    wall.now += 1
+    assert store.begin("r", "optimization", PLAN).owner == store.owner
+
+
+def test_a_zombie_is_dead() -> None:
+    """A process that has ended, and whose parent has not looked, does not run."""
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert start_time(process.pid) is not None
+    os.kill(process.pid, 9)
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # ended, not yet collected
+    assert start_time(process.pid) is None
+    process.communicate()
+
+
+def test_an_end_lets_go_and_stays(store: RunStore, path: Path, wall: Wall) -> None:
+    """A run that is over belongs to nobody; beginning it again changes nothing, unless it failed."""
+    for run, state in (("done", "completed"), ("bad", "failed")):
+        store.begin(run, "optimization", PLAN)
+        store.write(run, state=state)  # type: ignore[arg-type]
+        assert store.get(run).owner is None
+    theirs = other(path, wall)
+    assert theirs.begin("done", "optimization", {"module": "else"}).plan == PLAN
+    assert theirs.begin("bad", "optimization", {"module": "else"}).owner == theirs.owner
+    theirs.close()
+
+
+def test_a_wish_is_told_once(store: RunStore, path: Path, wall: Wall) -> None:
+    """What somebody asks of a run at work reaches its owner with its next sign of life."""
+    store.begin("r", "optimization", PLAN)
+    theirs = other(path, wall)
+    assert theirs.wish("r", "cancel").wish == "cancel"
+    theirs.close()
+    assert store.write("r") == "cancel"
+    assert store.write("r") is None
+
+
+def test_a_run_without_a_process_is_cancelled_at_once(store: RunStore) -> None:
+    """Nobody else would do it; and what is over cannot be asked for anything."""
+    store.begin("r", "optimization", PLAN)
+    store.release("r")
+    assert store.wish("r", "cancel").state == "cancelled"
+    with pytest.raises(RunError, match="which is over: cancelled"):
+        store.wish("r", "cancel")
+
+
+def test_an_unknown_run_is_refused_with_a_guess(store: RunStore) -> None:
+    """A misspelt id gets the one that was meant."""
+    store.begin("nightly", "optimization", PLAN)
+    with pytest.raises(RunError, match="did you mean 'nightly'"):
+        store.get("nihgtly")
+
+
+def test_a_fork_takes_the_model_answers_only(store: RunStore) -> None:
+    """Scores and trials are of the old code and data; answers are used again where the same is asked."""
+    store.begin("old", "optimization", PLAN)
+    store.write("old", [Entry("call", "a", "1"), Entry("row", "a", "2"), Entry("trial", "t", "3")])
+    store.begin("new", "optimization", PLAN)
+    assert store.fork("old", "new") == 1
+    assert store.keys("new") == {("call", "a")}
+    with pytest.raises(RunError, match="which has begun"):
+        store.fork("old", "new")
+
+
+def test_old_runs_are_forgotten_with_their_journals(store: RunStore, wall: Wall, path: Path) -> None:
+    """Retention takes what is over and old; what goes on stays, however old."""
+    for run, state in (("old", "completed"), ("orphan", None)):
+        store.begin(run, "optimization", PLAN)
+        store.write(run, [Entry("call", run, "1")], state=state)  # type: ignore[arg-type]
+    wall.now += 100
+    store.begin("new", "optimization", PLAN)
+    store.write("new", state="completed")
+    assert store.forget(older=wall.now - 50) == 1
+    assert sorted(run.id for run in store.runs()) == ["new", "orphan"]
+    with sqlite3.connect(path) as db:
+        assert db.execute("SELECT run FROM entries").fetchall() == [("orphan",)]
+    db.close()
+
+
+def test_a_batch_is_whole_or_nothing(store: RunStore) -> None:
+    """One entry that cannot be written takes the whole batch with it."""
+    store.begin("r", "optimization", PLAN)
+    with pytest.raises(StoreError):
+        store.write("r", [Entry("call", "a", "1"), Entry("call", "b", None)], state="completed")  # type: ignore[arg-type]
+    assert store.keys("r") == set()
+    assert store.get("r").state == "running"
+
+
+def test_another_programs_file_is_left_alone(path: Path) -> None:
+    """A database that is not ours, or no database, is refused and not changed."""
+    path.parent.mkdir()
+    with sqlite3.connect(path) as db:
+        db.execute("CREATE TABLE t (x)")
+    db.close()
+    before = path.read_bytes()
+    with pytest.raises(StoreCorrupt, match="another program"):
+        RunStore(path).runs()
+    assert path.read_bytes() == before
+    path.write_bytes(b"no database at all, not even close" * 100)
+    with pytest.raises(StoreCorrupt):
+        RunStore(path).runs()
+
+
+def test_runs_in_memory_last_as_long_as_the_store() -> None:
+    """Without a path everything works the same, and nothing is left."""
+    store = RunStore(None)
+    store.begin("r", "optimization", PLAN)
+    store.write("r", [Entry("call", "a", "1")])
+    assert store.read("r", "call", "a") == "1"
+    store.close()
+    assert store.runs() == []
+    store.close()
