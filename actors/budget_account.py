@@ -68,6 +68,8 @@ class Account:
 
     def roll(self, now: float) -> None:
         """Begin a new window if the present one is over."""
+        if self.budget is None and self.window is None:
+            return
         window = self._number(now)
         if window is not None and self.window is not None and window > self.window:
             self.spent, self.unpriced = NOTHING, 0
@@ -89,9 +91,11 @@ class Account:
 
     def refusal(self, amount: Amount, cost: Decimal | None, now: float) -> Refusal | None:
         """Why there is no room for this amount, or None if there is; ``cost`` is None if nobody knows it."""
+        if self.budget is None:
+            return None
         used = self.spent + self.reserved
         for part in _PARTS:
-            limit: int | Decimal | None = getattr(self.budget, part, None)
+            limit: int | Decimal | None = getattr(self.budget, part)
             if limit is None:
                 continue
             asked: int | Decimal | None = cost if part == "money" else getattr(amount, part)

@@ -24,18 +24,16 @@ RESERVATION_LIFE: Final = 3600.0
 MAX_ACCOUNTS: Final = 10_000
 """From here on the oldest accounts are forgotten that have no budget and nothing reserved."""
 
+_NO_MONEY: Final = Decimal(0)
+
 
 @dataclass(frozen=True, slots=True)
 class _Reservation:
     accounts: tuple[str, ...]
-    tokens: int
+    amount: Amount
     cost: Decimal | None
     owner: Hashable
     made: float
-
-    @property
-    def amount(self) -> Amount:
-        return Amount(1, self.tokens, self.cost or Decimal(0))
 
 
 class BudgetLedger:
@@ -117,8 +115,7 @@ class BudgetLedger:
         self._expire(now)
         self._make_room()
         names = tuple(dict.fromkeys(accounts))
-        reservation = _Reservation(names, tokens, cost, owner, now)
-        amount, found = reservation.amount, [self._account(name) for name in names]
+        amount, found = Amount(1, tokens, cost or _NO_MONEY), [self._account(name) for name in names]
         for account in found:
             account.roll(now)
             refusal = account.refusal(amount, cost, now)
@@ -127,7 +124,7 @@ class BudgetLedger:
                 return refusal
         for account in found:
             account.reserved += amount
-        self._open[id] = reservation
+        self._open[id] = _Reservation(names, amount, cost, owner, now)
         return None
 
     def settle(self, id: str, tokens: int | None, cost: Decimal | None, *, now: float) -> bool:
@@ -136,7 +133,7 @@ class BudgetLedger:
         if reservation is None:
             return False
         cost = reservation.cost if cost is None else cost
-        actual = Amount(1, reservation.tokens if tokens is None else tokens, cost or Decimal(0))
+        actual = Amount(1, reservation.amount.tokens if tokens is None else tokens, cost or _NO_MONEY)
         for name in reservation.accounts:
             account = self._accounts[name]
             account.roll(now)

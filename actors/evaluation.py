@@ -81,6 +81,7 @@ class Evaluator:
         workers: examples in work at once.
         max_errors: failures that are borne; the next one ends the evaluation. None bears all.
         on_row: told of each row as it is done.
+        keep: keeps each row, before it counts; what it raises ends the evaluation.
 
     Attributes:
         rows: those done so far, by index.
@@ -101,6 +102,7 @@ class Evaluator:
         workers: int = 1,
         max_errors: int | None = None,
         on_row: Callable[[EvaluationRow], object] | None = None,
+        keep: Callable[[EvaluationRow], Awaitable[object]] | None = None,
     ) -> None:
         check_whole("workers", workers, 1)
         if max_errors is not None:
@@ -111,6 +113,7 @@ class Evaluator:
         self._workers = workers
         self._max_errors = max_errors
         self._on_row = on_row
+        self._keep = keep
         self._tasks: list[asyncio.Task[None]] = []
         self._going = asyncio.Event()
         self._going.set()
@@ -150,11 +153,14 @@ class Evaluator:
 
         Args:
             examples: read as workers get free.
-            known: rows that were done before, by index; their examples are not done again.
+            known: rows that were done before, by index; they count, and their examples are not done again.
 
         Raises:
             RunStopped: predicting or scoring said that the run wants no more work.
+            Exception: what ``keep`` raised.
         """
+        for row in known.values():
+            self._count(row)
         source = self._left(examples, known)
         self._tasks = [asyncio.create_task(self._work(source)) for _ in range(self._workers)]
         try:
@@ -170,14 +176,10 @@ class Evaluator:
         return [self.rows[index] for index in sorted(self.rows)]
 
     def _left(self, examples: Iterable[Example], known: Mapping[int, EvaluationRow]) -> Iterator[tuple[int, Example]]:
-        """What is to be done; rows known are noted on the way."""
+        """What is to be done."""
         for index, example in enumerate(examples):
-            if self.outcome is not None:
-                return
-            if (row := known.get(index)) is None:
+            if index not in known:
                 yield index, example
-            else:
-                self._note(row)
 
     async def _work(self, source: Iterator[tuple[int, Example]]) -> None:
         """One worker."""
@@ -186,7 +188,10 @@ class Evaluator:
             following = next(source, None)
             if following is None:
                 return
-            self._note(await self._row(*following))
+            row = await self._row(*following)
+            if self._keep is not None:
+                await self._keep(row)
+            self._note(row)
 
     async def _row(self, index: int, example: Example) -> EvaluationRow:
         began, prediction = self._monotonic(), None
@@ -204,10 +209,13 @@ class Evaluator:
         took = self._monotonic() - began
         return EvaluationRow(index, example, result.score, prediction, feedback=result.feedback, duration=took)
 
-    def _note(self, row: EvaluationRow) -> None:
+    def _count(self, row: EvaluationRow) -> None:
         self.rows[row.index] = row
         self.total_score += row.score
         self.failures += row.error is not None
+
+    def _note(self, row: EvaluationRow) -> None:
+        self._count(row)
         if self._on_row is not None:
             self._on_row(row)
         if self._max_errors is not None and self.failures > self._max_errors:

@@ -13,11 +13,13 @@ from typing import Any, Final
 
 from ..runtime.calls import Call
 from ..runtime.context import Context
-from ..runtime.errors import RunStopped
-from ..runtime.gen_server import Continue, GenServer, NoReply, Stop, call, info
+from ..runtime.errors import Error, RunConflict, RunStopped, StoreError
+from ..runtime.gen_server import Continue, Fail, GenServer, NoReply, Stop, call, info
 from ..runtime.messages import TaskDone, TaskFailed
 from .evaluation import EvaluationProgress, EvaluationRow, Evaluator, Outcome, check_whole
 from .evaluation_events import EvaluationEnded, EvaluationProgressed, EvaluationStarted
+from .evaluation_journal import TRIAL, EvaluationJournal, RecordedHost
+from .evaluation_plan import KIND, EvaluationPlan
 from .evaluation_report import EvaluationReport
 from .event_outbox import EventOutbox
 from .events import Event, stamp
@@ -25,14 +27,11 @@ from .examples import Example
 from .module_messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, Predict, PredictOptions
 from .prediction import Prediction
 from .registry import announce
-from .run_messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo
+from .run_messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo, Wished
 from .run_scope import RunScope
-from .scoring import MetricResult, Scorer
+from .scoring import Host, MetricResult, Scorer
 from .signature import Signature
 
-KIND: Final = "evaluation"
-TRIAL: Final = "eval"
-"""The one trial of an evaluation, in the run's journal."""
 STARTED: Final = ("dspex", "evaluation", "start")
 PROGRESS: Final = ("dspex", "evaluation", "progress")
 ENDED: Final = ("dspex", "evaluation", "stop")
@@ -42,43 +41,6 @@ PARTS: Final = 20
 """Events of progress in the log, at most; the registry hears of it as often."""
 _ANSWER_TIME: Final = 1.0
 """Seconds beyond the module's own deadline in which its word about a missed one arrives."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EvaluationPlan:
-    """What is to be evaluated, and how.
-
-    Args:
-        run_id: id of the evaluation.
-        module: id of the module.
-        dataset: the examples.
-        scorer: the metric.
-        workers: examples in work at once.
-        max_errors: failures that are borne; the next one ends the evaluation. None bears all.
-        options: of each prediction.
-        predict: further fields of each :class:`~.module_messages.Predict`: the ``state`` of a candidate...
-        journaled: whether the run has a journal; then each prediction says where in the run it belongs.
-        context: the trace it is part of; None begins one.
-
-    Raises:
-        ConfigError: a count is out of range.
-    """
-
-    run_id: str
-    module: str
-    dataset: Sequence[Example] = field(repr=False)
-    scorer: Scorer
-    workers: int = 1
-    max_errors: int | None = None
-    options: PredictOptions = DEFAULT_OPTIONS
-    predict: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
-    journaled: bool = False
-    context: Context | None = None
-
-    def __post_init__(self) -> None:
-        check_whole("workers", self.workers, 1)
-        if self.max_errors is not None:
-            check_whole("max_errors", self.max_errors, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +87,8 @@ class EvaluationRun(GenServer):
         self._outbox = EventOutbox(self.system)
         self._waiting: list[Call] = []
         self._report: EvaluationReport | None = None
+        self._failure: Error | None = None
+        self._journal = EvaluationJournal(self, plan.run_id) if plan.journaled else None
         self._told_at, self._told, self._noted = self.clock.monotonic(), (0, 0), 0
         self._evaluator = Evaluator(
             self._predict,
@@ -133,18 +97,21 @@ class EvaluationRun(GenServer):
             workers=min(plan.workers, max(len(plan.dataset), 1)),
             max_errors=plan.max_errors,
             on_row=self._row_done,
+            keep=None if self._journal is None else self._journal.keep,
         )
         return Continue()
 
-    def handle_continue(self, value: Any) -> None:
-        """Begin."""
+    async def handle_continue(self, value: Any) -> None:
+        """Begin, or go on where it was."""
         plan = self._plan
         if plan.context is not None:
             self.set_context(plan.context)
         self._began = self.clock.monotonic()
         self._trace = self.context
+        known = await self._known()
         self._emit(
             EvaluationStarted,
+            known=len(known),
             module=plan.module,
             metric=plan.scorer.name,
             examples=len(plan.dataset),
@@ -152,17 +119,34 @@ class EvaluationRun(GenServer):
         )
         self.system.telemetry.execute(STARTED, {"examples": len(plan.dataset)}, self._facts())
         self._announce()
-        self.start_task(self._work())
+        self.start_task(self._work(known))
 
     # -- work ------------------------------------------------------------------------------------
 
-    async def _work(self) -> tuple[EvaluationRow, ...]:
+    async def _known(self) -> dict[int, EvaluationRow]:
+        """What the journal has of it."""
+        if self._journal is None:
+            return {}
+        known, ended = await self._journal.recall(self._plan.dataset)
+        if ended is not None:
+            self._evaluator.stop(ended)
+        self._told = (len(known), sum(row.error is not None for row in known.values()))
+        self._noted = len(known) * PARTS // len(self._plan.dataset)
+        return known
+
+    async def _work(self, known: dict[int, EvaluationRow]) -> tuple[EvaluationRow, ...] | Error:
+        evaluator, journal = self._evaluator, self._journal
+        ended = evaluator.outcome
         try:
-            return tuple(await self._evaluator.run(self._plan.dataset))
-        except RunStopped:  # its budget is spent: what was done is reported
-            rows = self._evaluator.rows
-            self._evaluator.stop("stopped")
-            return tuple(rows[index] for index in sorted(rows))
+            try:
+                await evaluator.run(self._plan.dataset, known)
+            except RunStopped:  # its budget is spent: what was done is reported
+                evaluator.stop("stopped")
+            if journal is not None and ended is None:
+                await journal.tell(self._progress(), evaluator.outcome)
+        except (RunConflict, StoreError) as error:
+            return error
+        return tuple(evaluator.rows[index] for index in sorted(evaluator.rows))
 
     async def _predict(self, index: int, example: Example) -> Prediction:
         plan = self._plan
@@ -175,7 +159,10 @@ class EvaluationRun(GenServer):
         return Prediction(answer.to_dict(), replace(answer.info, text="", attempts=()))
 
     async def _score(self, index: int, example: Example, prediction: Prediction) -> MetricResult:
-        return await self._plan.scorer.score(example, prediction, self)
+        host: Host = self
+        if self._plan.journaled:
+            host = RecordedHost(self, RunScope(self._plan.run_id, TRIAL, str(index), "metric"))
+        return await self._plan.scorer.score(example, prediction, host)
 
     def _row_done(self, row: EvaluationRow) -> None:
         now, done, total = self.clock.monotonic(), len(self._evaluator.rows), len(self._plan.dataset)
@@ -214,8 +201,16 @@ class EvaluationRun(GenServer):
 
     @info
     def work_done(self, msg: TaskDone) -> None:
-        """All rows are there, or it was stopped: report."""
-        self._finish(msg.value)
+        """All rows are there, or it was stopped: report. Or the journal cannot go on."""
+        if not isinstance(msg.value, Error):
+            self._finish(msg.value)
+            return
+        self._failure = msg.value
+        self._evaluator.stop("stopped")
+        self._announce()
+        for caller in self._waiting:
+            self.fail(caller, msg.value)
+        self._waiting.clear()
 
     @info
     def work_failed(self, msg: TaskFailed) -> Stop:
@@ -260,8 +255,10 @@ class EvaluationRun(GenServer):
     # -- what it is asked ------------------------------------------------------------------------
 
     @call
-    def result(self, msg: GetResult) -> EvaluationReport | NoReply:
+    def result(self, msg: GetResult) -> EvaluationReport | Fail | NoReply:
         """The report, once there is one."""
+        if self._failure is not None:
+            return Fail(self._failure)
         if self._report is not None:
             return self._report
         self._waiting.append(self.caller)
@@ -293,6 +290,17 @@ class EvaluationRun(GenServer):
         """End it, requests in flight too."""
         self._evaluator.stop("cancelled")
         return self.status(RunInfo())
+
+    @info
+    def wished(self, msg: Wished) -> None:
+        """Somebody asked for something through the file of runs."""
+        if msg.wish == "cancel":
+            self._evaluator.stop("cancelled")
+        elif msg.wish == "pause":
+            self._evaluator.pause()
+        else:
+            self._evaluator.resume()
+        self._announce()
 
     @property
     def _state(self) -> str:

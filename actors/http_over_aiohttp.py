@@ -1,4 +1,4 @@
-"""What stands below the httpx API: aiohttp's connections and parser, as an httpx transport.
+"""What stands below the httpx API: aiohttp's connections and parser, with httpx's answers and errors.
 
 httpx's own pool slows down with the square of what waits in it; aiohttp's does not, and parses in C. How many
 requests there are at once is decided above. Three things are done here that aiohttp alone does not do: a limit on how
@@ -12,7 +12,6 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator
-from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -30,53 +29,57 @@ COMPRESSED_PIECE: Final = 4096
 UPLOAD_PIECE: Final = 64 * 1024
 
 
-class AiohttpTransport(httpx.AsyncBaseTransport):
-    """Sends httpx requests over aiohttp. Made anywhere, used on one event loop.
+class AiohttpTransport:
+    """Sends requests over aiohttp. Made anywhere, used on one event loop.
 
-    Of a request's ``timeout`` extension it keeps ``connect`` (DNS, TCP and TLS together) and ``write``.
+    It takes no ``httpx.Request``: to make one costs as much as to write it to the socket.
 
     Args:
         verify: certificates to trust; None for a server without TLS.
         proxy: address of an HTTP proxy for all requests.
+        connect: seconds for DNS, TCP and TLS together.
+        write: seconds that the server may take to accept the next bytes.
     """
 
-    def __init__(self, *, verify: ssl.SSLContext | None, proxy: str | None = None) -> None:
-        self._verify, self._proxy = verify, proxy
+    def __init__(
+        self, *, verify: ssl.SSLContext | None, proxy: str | None = None, connect: float, write: float
+    ) -> None:
+        self._verify, self._proxy, self._write = verify, proxy, write
+        self._limits = aiohttp.ClientTimeout(total=None, connect=connect)
         self._session: aiohttp.ClientSession | None = None
 
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send the request; its body must be there in whole.
+    async def request(self, method: str, url: str, headers: dict[str, str], body: bytes) -> httpx.Response:
+        """Send a request; its body must be there in whole.
 
         Raises:
             httpx.TransportError: as httpx's own transport; the messages hold no URL.
         """
-        limits: dict[str, float | None] = request.extensions.get("timeout", {})
-        connect, write, body = limits.get("connect"), limits.get("write"), request.content
         try:
-            if len(body) <= UPLOAD_PIECE or write is None:
-                answer = await self._sent(request, body, connect)
+            if len(body) <= UPLOAD_PIECE:
+                answer = await self._sent(method, url, headers, body)
             else:
+                headers = headers | {"content-length": str(len(body))}
                 async with asyncio.timeout(None) as watch:
-                    answer = await self._sent(request, _pieces(body, watch, write), connect)
+                    answer = await self._sent(method, url, headers, _pieces(body, watch, self._write))
         except TimeoutError as error:
             if isinstance(error, aiohttp.ClientError):
                 raise httpx.ConnectTimeout("") from error
             raise httpx.WriteTimeout("") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _as_httpx(error) from error
-        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer), request=request)
+        return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
     async def _sent(
-        self, request: httpx.Request, body: bytes | AsyncIterator[bytes], connect: float | None
+        self, method: str, url: str, headers: dict[str, str], body: bytes | AsyncIterator[bytes]
     ) -> aiohttp.ClientResponse:
         return await self._opened().request(
-            request.method,
-            str(request.url),
-            headers=[(name.decode("latin-1"), value.decode("latin-1")) for name, value in request.headers.raw],
+            method,
+            url,
+            headers=headers,
             data=body,
             allow_redirects=False,
             proxy=self._proxy,
-            timeout=_limits(connect),
+            timeout=self._limits,
         )
 
     async def aclose(self) -> None:
@@ -155,11 +158,6 @@ class _Body(httpx.AsyncByteStream):
             content.set_exception(
                 aiohttp.ClientPayloadError(f"the connection ended within the body ({why or 'closed'})")
             )
-
-
-@lru_cache(maxsize=16)
-def _limits(connect: float | None) -> aiohttp.ClientTimeout:
-    return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
 async def _pieces(content: bytes, watch: asyncio.Timeout, write: float) -> AsyncIterator[bytes]:

@@ -65,14 +65,15 @@ class HttpTransport:
         place = host if parts.port is None else f"{host}:{parts.port}"
         self._failures = HttpFailures(place, connect_timeout=connect_timeout, write_timeout=write_timeout)
         self._max_body = max_body
-        self._extensions = {"timeout": {"connect": connect_timeout, "write": write_timeout}}
         self._free = asyncio.Semaphore(max_connections)
         self._closed = False
         # The transport without httpx's client: that would add redirects, cookies and authentication of its own.
-        self._network: httpx.AsyncBaseTransport = AiohttpTransport(
+        self._network = AiohttpTransport(
             # Without TLS there is nothing to verify, and loading the certificates takes 20 ms.
             verify=httpx.create_ssl_context() if parts.scheme == "https" else None,
             proxy=_proxy(parts.scheme, host, place),
+            connect=connect_timeout,
+            write=write_timeout,
         )
 
     async def send(self, request: HttpRequest, *, timeout: float) -> HttpResponse:
@@ -133,12 +134,10 @@ class HttpTransport:
             return self._failures.error("connection", "an open transport", "a closed one", {})
         try:
             url = _url(request.url)
-            if url.userinfo:
+            if url is None:
                 return self._invalid("a URL without credentials", "one with them")
             headers = {**_HEADERS, **{name.lower(): value for name, value in request.headers.items()}}
-            return await self._network.handle_async_request(
-                httpx.Request(request.method, url, headers=headers, content=request.body, extensions=self._extensions)
-            )
+            return await self._network.request(request.method, url, headers, request.body)
         except HTTPX_ERRORS as error:
             return self._failures.of(error, _secrets(request.headers), {})
 
@@ -168,8 +167,10 @@ class HttpTransport:
 
 
 @lru_cache(maxsize=256)
-def _url(text: str) -> httpx.URL:
-    return httpx.URL(text)
+def _url(text: str) -> str | None:
+    """The address as it is sent, checked; None if it holds credentials."""
+    url = httpx.URL(text)
+    return None if url.userinfo else str(url)
 
 
 def _secrets(headers: Mapping[str, str]) -> tuple[str, ...]:

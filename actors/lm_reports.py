@@ -271,9 +271,10 @@ class LmReports:
 
     def _paid(self, usage: Usage, cost: Decimal | None) -> dict[str, Any]:
         """Tokens and cost, as far as they are known."""
-        paid: dict[str, Any] = {name: getattr(usage, name) for name in _COUNTS}
-        paid["cost"] = cost if self._monitoring.cost_tracking_enabled else None
-        return {name: value for name, value in paid.items() if value is not None}
+        paid: dict[str, Any] = {name: count for name in _COUNTS if (count := getattr(usage, name)) is not None}
+        if cost is not None and self._monitoring.cost_tracking_enabled:
+            paid["cost"] = cost
+        return paid
 
     def _timed(self, **seconds: float) -> dict[str, Any]:
         return dict(seconds) if self._monitoring.performance_logging else {}

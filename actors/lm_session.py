@@ -65,6 +65,8 @@ class Session:
         if deadline is not None and deadline - _MARGIN < self.deadline:
             self.deadline, self._whose = deadline - _MARGIN, "deadline"
         self._actor = actor
+        # The trace of the code that began it, however it ends: a message of somebody else may end a stream.
+        self._context = actor.context
         house = setup.house
         self._reports = LmReports(
             actor, setup.provider, house.monitoring, settings=settings, capture_content=house.capture_content
@@ -186,7 +188,7 @@ class Session:
             return 0.0
         self._admission = self._actor.ids.span_id()
         left, _ = self.limit()
-        user, owner = self._actor.context.user, self._actor.myAddress
+        user, owner = self._context.user, self._actor.myAddress
         ask = Admit(self._admission, self._tokens, user, self.ask.on_limit, owner=owner)
         try:
             admission: Admission = await self._actor.call(f"protection/{self.setup.provider}", ask, timeout=left)
@@ -239,11 +241,9 @@ class Session:
         opened = self._actor.system.now() - (self._actor.clock.monotonic() - self.began)
         self.deadline, self._whose = opened + self.setup.settings.stream_timeout, "timeout"
 
-    def first_chunk(self) -> float:
-        """The first piece is there; after how many seconds."""
-        seconds = self._elapsed()
+    def tell_first_chunk(self, seconds: float) -> None:
+        """The first piece came, so many seconds after the beginning."""
         self._reports.first_chunk(self._event_id, self.model, seconds)
-        return seconds
 
     def succeeded(self, response: LMResponse, *, first_chunk: float | None = None) -> LMResponse:
         """The answer is whole: settle everything and complete it."""
@@ -254,19 +254,19 @@ class Session:
             attempts=tuple(self.attempts),
             cost=cost,
             time_to_first_chunk=first_chunk,
-            correlation_id=self._actor.context.trace_id,
+            correlation_id=self._context.trace_id,
         )
         self._settle_as(None, response.usage.total_tokens)
         self._settle_budget(response.usage, cost)
         self._reports.succeeded(
-            self._event_id, self.model, response, self._elapsed(), accounts=self.accounts, stream=self.stream
+            self._event_id, self.model, response, self.elapsed(), accounts=self.accounts, stream=self.stream
         )
         return response
 
     def found(self, response: LMResponse) -> LMResponse:
         """The answer came from the cache: nothing was sent."""
-        response = replace(response, correlation_id=self._actor.context.trace_id)
-        self._reports.succeeded(self._event_id, self.model, response, self._elapsed(), accounts=self.accounts)
+        response = replace(response, correlation_id=self._context.trace_id)
+        self._reports.succeeded(self._event_id, self.model, response, self.elapsed(), accounts=self.accounts)
         return response
 
     def failed(self, error: Error | None, usage: Usage = UNKNOWN_USAGE) -> None:
@@ -289,7 +289,7 @@ class Session:
             code,
             error,
             tuple(self.attempts),
-            self._elapsed(),
+            self.elapsed(),
             usage=usage,
             cost=cost,
             accounts=() if unbilled else self.accounts,
@@ -308,11 +308,12 @@ class Session:
             provider=self.setup.provider,
             model=self.model,
             attempts=len(self.attempts),
-            correlation_id=self._actor.context.trace_id,
+            correlation_id=self._context.trace_id,
         )
         return replace(context, response_tokens=usage.output_tokens, total_tokens=usage.total_tokens)
 
-    def _elapsed(self) -> float:
+    def elapsed(self) -> float:
+        """Seconds since it began."""
         return self._actor.clock.monotonic() - self.began
 
     def _unbilled(self) -> bool:

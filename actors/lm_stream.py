@@ -130,7 +130,8 @@ class LMStream(Producer):
             self._close(None)
             raise
         session.go_on()
-        self._first = session.first_chunk()
+        # Its seconds count from here; what is told of them waits until the chunk is on its way.
+        self._first = session.elapsed()
         self.emit(chunks)
         self.detach(self._pump())
         self._patience.cancel()
@@ -189,7 +190,9 @@ class LMStream(Producer):
         session, seconds = self._session, self._setup.settings.stream_timeout
         assert session is not None
         assert self._decoder is not None
+        assert self._first is not None
         try:
+            session.tell_first_chunk(self._first)
             async with asyncio.timeout_at(session.deadline):
                 await self._read_on(self._decoder)
             end = LMStreamEnd(session.succeeded(self._decoder.response(), first_chunk=self._first))
@@ -263,6 +266,7 @@ class LMStream(Producer):
         # What does not speak against the provider still does not.
         failure = "interrupted" if row is None or row.counts_for_breaker else row.name
         facts = {**error.facts, "failure": failure, "retryable": False, "cause": error.code}
+        facts["correlation_id"] = self.context.trace_id  # as the answer to a call has it
         return StreamInterrupted(
             f"the stream broke off: {error.message}", **facts, text=partial.text, usage=partial.usage
         )

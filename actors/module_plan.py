@@ -56,13 +56,13 @@ class ModulePlan:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> Self:
-        """As :func:`make_plan`, from a mapping.
+        """As :func:`make_plan`, from a mapping that may also have a ``state`` and the options of its kind.
 
         Raises:
             ConfigError: a setting is unknown or missing; and what :func:`make_plan` raises.
         """
         options = options_of(settings.get("kind", KIND))
-        known = (*_SETTINGS, *options)
+        known = (*_SETTINGS, "state", *options)
         for key in settings:
             if key not in known:
                 hint = did_you_mean(str(key), known)
@@ -72,12 +72,22 @@ class ModulePlan:
             if key not in settings:
                 raise ConfigError(f"expected a {key}, got nothing, at {key}", path=key, expected=f"a {key}", got=None)
         chosen = {key: value for key, value in settings.items() if key in options}
-        return cls(**make_plan(**{key: value for key, value in settings.items() if key in _SETTINGS}, options=chosen))
+        plan = cls(**make_plan(**{key: value for key, value in settings.items() if key in _SETTINGS}, options=chosen))
+        state = settings.get("state")
+        if state is None:
+            return plan
+        return plan.with_state(state if isinstance(state, ProgramState) else ProgramState.from_dict(state))
 
     @classmethod
     def configured(cls, settings: ModuleSettings) -> Self:
         """As :func:`make_plan`, from a module's configuration; what is None there takes the default."""
-        return cls.of({key: value for key in (*_SETTINGS, *OPTIONS) if (value := getattr(settings, key, None)) is not None})
+        return cls.of(
+            {
+                key: value
+                for key in (*_SETTINGS, "state", *OPTIONS)
+                if (value := getattr(settings, key, None)) is not None
+            }
+        )
 
     def with_instructions(self, instructions: str | None) -> Self:
         """The same with other instructions of its only predictor.
@@ -109,7 +119,9 @@ class ModulePlan:
         for name, each in state.predictors.items():
             if name not in predictors:
                 known = ", ".join(predictors)
-                message = f"expected one of the predictors {known}, got {name!r}{did_you_mean(name, predictors)}, at state"
+                message = (
+                    f"expected one of the predictors {known}, got {name!r}{did_you_mean(name, predictors)}, at state"
+                )
                 raise ConfigError(message, path="state", expected=known, got=name)
             predictors[name] = predictors[name].with_state(each, name)
         return replace(self, predictors=predictors)

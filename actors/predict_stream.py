@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pydantic_core import to_json
 from thespian.actors import ActorAddress
 
 from ..runtime.errors import ActorDied, CallCancelled, Error, ParseError
 from ..runtime.gen_server import Stop, cast, info
 from ..runtime.reasons import NORMAL, Reason, describe
-from ..runtime.stages import ProducerConsumer, Subscription
+from ..runtime.stages import Producer, ProducerConsumer, Subscription
 from .field_chunks import FieldChunk, PredictionEnd
 from .lm import LMResponse
 from .lm_chunks import LMChunk, LMStreamEnd
@@ -39,6 +40,65 @@ class _Patience:
 @dataclass(frozen=True, slots=True)
 class _Delivered:
     """To itself, behind the last event: everything was delivered."""
+
+
+class WholePrediction(Producer):
+    """A prediction that was there before it was streamed: its fields, one piece each; a temporary child as below.
+
+    Args:
+        prediction: what it is.
+        module: the module actor, which is told of the end.
+    """
+
+    def init(self, prediction: Prediction, module: ActorAddress) -> None:
+        """Wait for a reader."""
+        pieces = [FieldChunk(number, name, _text(value)) for number, (name, value) in enumerate(prediction.items())]
+        self._module = module
+        self._left: list[FieldChunk | PredictionEnd] = [*pieces, PredictionEnd(prediction)]
+        self._consumers = 0
+        self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
+
+    def handle_demand(self, demand: int) -> Iterable[FieldChunk | PredictionEnd]:
+        """The next pieces."""
+        pieces, self._left = self._left[:demand], self._left[demand:]
+        if pieces and not self._left:
+            self.async_info(_Delivered())
+        return pieces
+
+    def handle_subscribe(self, role: str, options: object, subscription: Subscription) -> str:
+        """Count the readers."""
+        self._consumers += role == "consumer"
+        return "automatic"
+
+    def handle_cancel(self, kind: str, reason: Reason, subscription: Subscription) -> Stop | None:
+        """A reader left."""
+        self._consumers -= 1
+        return None if self._consumers else self._give_up()
+
+    @cast
+    def leave(self, msg: Leave) -> Stop:
+        """The prediction is of no use to anybody: end it."""
+        return self._give_up()
+
+    @info
+    def patience(self, msg: _Patience) -> Stop | None:
+        """Nobody came."""
+        return None if self._consumers else self._give_up()
+
+    @info
+    def delivered(self, msg: _Delivered) -> Stop:
+        """Everything was delivered."""
+        self.cast(self._module, PredictionClosed(self.myAddress, None))
+        return Stop(NORMAL)
+
+    def _give_up(self) -> Stop:
+        error = CallCancelled("the last reader of the prediction left") if self._left else None
+        self.cast(self._module, PredictionClosed(self.myAddress, error))
+        return Stop(NORMAL)
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else to_json(value, fallback=str).decode()
 
 
 class PredictionStream(ProducerConsumer):

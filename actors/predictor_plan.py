@@ -67,7 +67,9 @@ class PredictorPlan:
         Raises:
             SignatureError: a demo does not fit the signature.
         """
-        signature = self.declared if state.instructions is None else self.signature.with_instructions(state.instructions)
+        signature = (
+            self.declared if state.instructions is None else self.signature.with_instructions(state.instructions)
+        )
         demos = [from_plain(self.declared, demo, f"{where}.demos[{index}]") for index, demo in enumerate(state.demos)]
         return replace(self, signature=signature, demos=checked_demos(self.declared, demos, f"{where}.demos"))
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Awaitable, Mapping
-from types import GenericAlias
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..runtime.errors import DefinitionError, SignatureError
@@ -31,6 +30,7 @@ from .signature_values import check_inputs
 
 if TYPE_CHECKING:
     from .model_calls import ModelCalls
+
 
 class Predict:
     """Declares a predictor of a program.
@@ -171,7 +171,7 @@ def signature_of(program: type[Module]) -> Signature:
 def _type_of(annotation: Any) -> FieldType:
     if annotation is inspect.Parameter.empty:
         return STR
-    if not isinstance(annotation, type) or isinstance(annotation, GenericAlias):
+    if not isinstance(annotation, type):
         return parse_type(str(annotation).replace("typing.", ""))
     plain = annotation.__name__ in (*SCALARS, *CONTAINERS)
     return parse_type(annotation.__name__) if plain else class_type(annotation)

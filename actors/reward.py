@@ -36,7 +36,7 @@ class Reward:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_scorer", Scorer(self.metric))
-        if not isinstance(self.n, int) or isinstance(self.n, bool) or self.n < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if type(self.n) is not int or self.n < 1:
             raise _refuse("n", "a whole number from 1", self.n)
         if isinstance(self.threshold, bool) or not 0 <= self.threshold <= 1:
             raise _refuse("threshold", "a number from 0 to 1", self.threshold)

@@ -80,7 +80,7 @@ class RunJournal(GenServer):
         """Answer a value; without a look at the disk if there is none."""
         if (msg.kind, msg.key) not in self._known:
             return None
-        self._recalled += msg.kind == "call"
+        self._recalled += 1
         return self.serve(self.run_blocking(self._store.read, self._run, msg.kind, msg.key))
 
     @call

@@ -120,7 +120,7 @@ class JournalStatus:
 
     Attributes:
         paid: what the run's recorded calls came to, over all processes that worked on it.
-        recalled: answers of models that were found in the journal, by this incarnation.
+        recalled: what was found in the journal instead of being done again, by this incarnation: examples and answers.
         recorded: entries kept by this incarnation.
         state: the run's, as it was last written.
         progress: the run's, as it was last written.
@@ -186,7 +186,7 @@ class RunStatus:
         base_score: the first that was told, usually of the program as it was; or None.
         best: the best state so far; before any is better, the program's own.
         paid: what its model calls came to.
-        recalled: answers of models found in the journal since the run was last started.
+        recalled: examples and model answers found in the journal, since that was last started.
         elapsed: seconds of work, over all starts.
         reason: why it ended as it did, if there is more to say.
     """

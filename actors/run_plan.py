@@ -16,7 +16,7 @@ from .examples import Example
 from .lm import canonical_json
 from .optimizers.bench import Optimizer
 from .program_state import ProgramState
-from .run_program import Program
+from .run_program import Program, source_hash
 from .scoring import Scorer
 
 VERSION: Final = 1
@@ -268,12 +268,8 @@ def options_of(optimizer: Optimizer) -> dict[str, Any]:
 
 
 def _code_of(metric: object, name: str) -> str:
-    try:
-        source = inspect.getsource(metric if inspect.isroutine(metric) else type(metric))
-    except (OSError, TypeError):
-        source = ""  # written in C, or at a prompt: its name must do
-    told = repr(metric) if is_dataclass(metric) else ""
-    return f"{name} {hashlib.sha256((source + told).encode()).hexdigest()[:16]}"
+    told = f" {metric!r}" if is_dataclass(metric) else ""
+    return f"{name}{told} {source_hash(metric if inspect.isroutine(metric) else type(metric))}".strip()
 
 
 def _short(text: object) -> str:

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from ..runtime.errors import ConfigError
+from .config_messages import GetModuleSettings
+from .foreign_code import load
 from .lm import canonical_json
-from .module_messages import ModuleInfo, ModuleStatus
-from .program_state import ONLY, PredictorState, ProgramState
+from .module_messages import GetState, ModuleInfo, ModuleStatus
+from .program_state import ProgramState
+from .settings import ModuleSettings
 from .signature import Signature
 
-PATIENCE: Final = 5.0
-"""Seconds that a module may take to tell of itself."""
+CONFIG: Final = "core/config"
+TIMEOUT: Final = 30.0
+"""Seconds that a prediction may take where the module has no limit of its own."""
+_NO_CODE: Final = {"instructions", "demos", "provider", "model", "timeout", "max_concurrency", "budget"}
+"""Settings of a module that its state holds, that stand in the fingerprint anyhow, or that change no answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +70,33 @@ async def program_of(ask: Callable[[str, Any], Awaitable[Any]], module: str) -> 
         CallError: there is no such module, or it does not answer.
     """
     status: ModuleStatus = await ask(f"module/{module}", ModuleInfo())
-    signature = Signature(status.signature)
+    state: ProgramState = await ask(f"module/{module}", GetState())
     return Program(
-        predictors={ONLY: signature},
-        base=ProgramState({ONLY: PredictorState(status.instructions)}),
-        inputs=signature.input_names,
-        code=f"{status.kind} {status.signature} {status.adapter}",
+        predictors=status.predictors,
+        base=state,
+        inputs=Signature(status.signature).input_names,
+        code=f"{status.kind} {status.signature} {status.adapter} {await _settings(ask, module)}",
         provider=status.provider,
         model=status.options.model,
-        timeout=status.options.timeout or PATIENCE,
+        timeout=status.options.timeout or TIMEOUT,
         concurrency=status.max_concurrency,
     )
+
+
+async def _settings(ask: Callable[[str, Any], Awaitable[Any]], module: str) -> str:
+    """The settings that make up a module's code, and the source of its class if it has one."""
+    try:
+        settings: ModuleSettings = await ask(CONFIG, GetModuleSettings(module))
+    except ConfigError:
+        return ""  # started without configuration
+    told = canonical_json(settings.model_dump(mode="json", exclude=_NO_CODE, exclude_none=True))
+    return told if settings.program is None else f"{told} {source_hash(load(settings.program, 'program'))}"
+
+
+def source_hash(code: object) -> str:
+    """Changes with the source of a function or class; empty if there is none: written in C, or at a prompt."""
+    try:
+        source = inspect.getsource(code)  # type: ignore[arg-type]
+    except (OSError, TypeError):
+        return ""
+    return hashlib.sha256(source.encode()).hexdigest()[:16]

@@ -6,11 +6,13 @@ provider and no model unless configured. A key marked ``later`` is checked and k
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, Strict, field_validator, model_validator
 
-from ..runtime.errors import SignatureError
+from ..runtime.errors import ConfigError, LMInvalidRequest, SignatureError
+from .program_state import ProgramState
 from .settings_providers import BASE_URLS, Budget, ProviderSettings, RouteSettings
 from .settings_types import (
     Examples,
@@ -27,8 +29,10 @@ from .settings_types import (
     SettingsModel,
     Table,
     Text,
+    ToolList,
     Whole,
     Workers,
+    frozen_table,
     is_table,
     key,
     refuse,
@@ -61,7 +65,9 @@ class OptimizationSettings(SettingsModel):
 
     default_parallel_workers: Whole = key(4, "Examples that a run works on at once.", ge=1)
     max_optimization_iterations: Whole = key(50, "Iterations of a run at most; 0 sets no limit.", ge=0)
-    early_stopping_patience: Whole = key(5, "Iterations without improvement that end a run; 0 never ends it early.", ge=0)
+    early_stopping_patience: Whole = key(
+        5, "Iterations without improvement that end a run; 0 never ends it early.", ge=0
+    )
     evaluation_batch_size: Whole = key(10, "Examples of one candidate in work at once.", ge=1)
     keep_runs: PositiveSeconds | None = key(
         30 * 86400.0, "Age at which a run that is over is forgotten, with its journal; none keeps all."
@@ -149,10 +155,23 @@ def _signature_text(text: str) -> str:
 SignatureText: TypeAlias = Annotated[str, Strict(), AfterValidator(_signature_text), Kind("signature", text=True)]
 
 
+def _state(table: Mapping[str, Any]) -> Mapping[str, Any]:
+    try:
+        ProgramState.from_dict(table)
+    except (ConfigError, LMInvalidRequest):
+        refuse("the state of a program, as saving it writes it")
+    return frozen_table(table)
+
+
+StateTable: TypeAlias = Annotated[Mapping[str, Any], AfterValidator(_state), Kind("table")]
+
+
 class ModuleSettings(SettingsModel):
     """One module that the application starts by itself."""
 
-    kind: Literal["predict"] = key("predict", "Kind of module.")
+    kind: Literal["predict", "chain_of_thought", "best_of_n", "refine", "react", "program"] = key(
+        "predict", "Kind of module."
+    )
     signature: SignatureText = Field(
         description="Inputs and outputs: `question -> answer`.", json_schema_extra={"effect": "now"}
     )
@@ -175,6 +194,14 @@ class ModuleSettings(SettingsModel):
     )
     max_concurrency: Whole = key(16, "Predictions in work at once; more wait.", ge=1)
     budget: Budget | None = key(None, "What its predictions may spend; none is no limit.")
+    program: Text | None = key(None, "Of a program: its class, `package.module:Class`.")
+    n: Whole | None = key(None, "Of best_of_n and refine: answers at most; 3 unless given.", ge=1)
+    metric: Text | None = key(None, "Of best_of_n and refine: what they choose by, such as `package.module:function`.")
+    threshold: Number | None = key(None, "Of best_of_n and refine: a score that is good enough; 1 unless given.", ge=0)
+    tools: ToolList | None = key(None, "Of react: functions, `package.module:function`, or tables of actor, message.")
+    max_steps: Whole | None = key(None, "Of react: rounds of tool calls at most; 10 unless given.", ge=1)
+    tool_timeout: PositiveSeconds | None = key(None, "Of react: time of one tool call; 30 unless given.")
+    state: StateTable | None = key(None, "What its predictors tell their models, as `qa.save` writes it.")
 
 
 class EventsSettings(SettingsModel):

@@ -278,6 +278,11 @@ Headers: TypeAlias = Annotated[
     AfterValidator(frozen_table),
     Kind("table of secrets"),
 ]
+ToolList: TypeAlias = Annotated[
+    tuple[Text | Annotated[Mapping[str, Text], AfterValidator(frozen_table)], ...],
+    BeforeValidator(as_tuple),
+    Kind("list of texts or tables"),
+]
 Examples: TypeAlias = Annotated[
     tuple[Annotated[Mapping[str, Any], AfterValidator(frozen_table)], ...],
     BeforeValidator(as_tuple),

@@ -79,7 +79,7 @@ def make_tool(given: object, at: str = "tools") -> Tool:
     """A tool from what a setting says.
 
     Args:
-        given: a function, its import path, or a mapping of ``actor``, ``message`` and perhaps ``name``, ``description``.
+        given: a function, its import path, or a mapping of ``actor``, ``message``, perhaps ``name``, ``description``.
         at: where it stands, for errors.
 
     Raises:

@@ -19,8 +19,12 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from .actors.examples import Example
+    from .actors.history import History
     from .actors.lm import Message
     from .actors.prediction import Prediction
+    from .actors.program import ChainOfThought, Module, Predict
+    from .actors.program_state import ProgramState
     from .actors.registry import announce
     from .actors.settings_providers import Budget, RateLimit
     from .actors.signature import Signature
@@ -59,8 +63,12 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME: Final = {
+    ".actors.examples": ("Example",),
+    ".actors.history": ("History",),
     ".actors.lm": ("Message",),
     ".actors.prediction": ("Prediction",),
+    ".actors.program": ("ChainOfThought", "Module", "Predict"),
+    ".actors.program_state": ("ProgramState",),
     ".actors.registry": ("announce",),
     ".actors.settings_providers": ("Budget", "RateLimit"),
     ".actors.signature": ("Signature",),
@@ -101,6 +109,7 @@ __all__ = (
     "App",
     "AsyncApp",
     "Budget",
+    "ChainOfThought",
     "ChildSpec",
     "Consumer",
     "Context",
@@ -108,21 +117,26 @@ __all__ = (
     "Down",
     "DynamicSupervisor",
     "Error",
+    "Example",
     "Exit",
     "ExitSignal",
     "Fail",
     "GenServer",
+    "History",
     "Ignore",
     "Info",
     "InputField",
     "LocalSystemBase",
     "Message",
+    "Module",
     "NoReply",
     "OutputField",
     "PartitionSupervisor",
+    "Predict",
     "Prediction",
     "Producer",
     "ProducerConsumer",
+    "ProgramState",
     "RateLimit",
     "Registry",
     "Reply",

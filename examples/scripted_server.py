@@ -6,6 +6,7 @@ with ScriptedServer(lambda request: "an answer") as server:
 
 import json
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -30,6 +31,13 @@ Answer: TypeAlias = str | Refusal | Iterable[str]
 """A text, an error, or the pieces of a stream."""
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that is gone is no fault of the script."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class ScriptedServer:
     """Asks ``script`` about each request (its JSON) and sends what that answers.
 
@@ -45,7 +53,7 @@ class ScriptedServer:
         self.requests = 0
         self.sent = 0
         self.left = threading.Event()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._server = _Server(("127.0.0.1", 0), self._handler())
         # Small buffers show backpressure at once; those of a real network are larger.
         self._server.socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self.url = f"http://127.0.0.1:{self._server.server_port}/v1"

@@ -5,7 +5,7 @@ Deadlines travel with the call itself (``calls.py``), because a nested call inhe
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .ids import IdSource
 
@@ -33,4 +33,4 @@ class Context:
 
     def child(self, ids: IdSource) -> Context:
         """A step below this one, in the same trace."""
-        return replace(self, span_id=ids.span_id(), parent_id=self.span_id)
+        return Context(self.trace_id, ids.span_id(), self.span_id, self.user)

@@ -43,6 +43,5 @@ class IdSource:
             stamp = max(int(self._clock.time() * 1000 * 4096), self._last + 1)
             self._last = stamp
             tail = self._rng.getrandbits(62)
-        millis, fraction = divmod(stamp, 4096)
-        value = (millis & (2**48 - 1)) << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail
-        return f"{value:032x}"
+        # 48 bits of milliseconds, version 7, 12 bits of fraction, variant 2, 62 random bits.
+        return f"{stamp >> 12 & 0xFFFFFFFFFFFF:012x}7{stamp & 0xFFF:03x}{0b10 << 62 | tail:016x}"

@@ -54,7 +54,7 @@ class ReAct:
         names = [tool.name for tool in made]
         if not made or len(set(names)) != len(names):
             raise _refuse("tools", "tools of different names, one at least", ", ".join(names) or "none")
-        if not isinstance(self.max_steps, int) or isinstance(self.max_steps, bool) or self.max_steps < 1:  # pyright: ignore[reportUnnecessaryIsInstance]
+        if type(self.max_steps) is not int or self.max_steps < 1:
             raise _refuse("max_steps", "a whole number from 1", self.max_steps)
         if not 0 < self.tool_timeout < math.inf:
             raise _refuse("tool_timeout", "seconds above 0", self.tool_timeout)

@@ -20,6 +20,9 @@ from ..settings_providers import ProviderSettings
 ANSWER_TOOL: Final = "dspex_answer"
 """The tool whose input is the answer, where structured output is asked for as a forced tool call."""
 
+# Made once: json.dumps makes a new one for each body that is not written as it would be by default.
+_ENCODER: Final = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
 SchemaMode: TypeAlias = Literal["json_schema", "json_object", "tool"]
 
 
@@ -235,7 +238,7 @@ def add_extra(body: dict[str, Any], extra: Mapping[str, Any]) -> None:
 
 def encoded(body: dict[str, Any]) -> bytes:
     """The bytes of a request's body."""
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return _ENCODER.encode(body).encode("ascii")
 
 
 def request_headers(protocol: Mapping[str, str], credentials: Credentials, *, stream: bool) -> dict[str, str]:

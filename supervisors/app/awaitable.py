@@ -26,6 +26,7 @@ from ...actors.config_messages import (
 )
 from ...actors.evaluation_report import EvaluationReport
 from ...actors.examples import Example
+from ...actors.program import Module as ProgramClass
 from ...actors.scoring import Metric
 from ...runtime.child_spec import ChildSpec, StartChild, as_child_spec
 from ...runtime.context import Context
@@ -36,6 +37,7 @@ from ...runtime.outcomes import Ignored, Started
 from ...runtime.reasons import KILL, SHUTDOWN, Reason
 from ..keeper import Declare, DeclaredSet, Kept, Undeclare
 from . import names
+from .declarations import declared_settings, program_settings
 from .declared import load_actors, module_spec, provider_spec, route_spec
 from .evaluations import Program, Progress, Workers, evaluate, evaluation
 from .failure import cause_of, child_start_error, unfold
@@ -147,13 +149,35 @@ class AsyncApp:
             id: its id; calls go to ``module/<id>``.
             signature: inputs and outputs, ``"question -> answer"``.
             provider: id of the provider it asks.
-            **settings: fields of ``ModuleSettings``: kind, instructions, demos, model, temperature, timeout, ...
+            **settings: fields of ``ModuleSettings``: kind, instructions, demos, model, timeout, ...; and those of
+                its kind: metric, n, tools, ...; functions and classes in them stand at the top of a module.
 
         Raises:
             SignatureError: the signature is malformed.
             ConfigError: a setting is.
         """
-        await self._ask(names.CONFIG, DeclareModule(id, {"signature": signature, "provider": provider, **settings}))
+        return await self._start_module(id, {"signature": signature, "provider": provider, **settings})
+
+    async def start_program(
+        self, id: str, program: type[ProgramClass] | str, /, *, provider: str, **settings: Any
+    ) -> AsyncModule:
+        """Declare a program of one's own as a module and start it; it comes back after any restart.
+
+        Args:
+            id: its id; calls go to ``module/<id>``.
+            program: a class below ``dspex.Module`` at the top of a module, or its import path,
+                ``"package.module:Class"``.
+            provider: id of the provider that its predictors ask.
+            **settings: fields of ``ModuleSettings``: signature, model, temperature, timeout, max_concurrency, ...
+
+        Raises:
+            SignatureError: what it takes and gives cannot be told from ``forward``.
+            ConfigError: it is no program, cannot be imported, or a setting is malformed.
+        """
+        return await self._start_module(id, program_settings(program, {"provider": provider, **settings}))
+
+    async def _start_module(self, id: str, settings: Mapping[str, Any]) -> AsyncModule:
+        await self._ask(names.CONFIG, DeclareModule(id, declared_settings(settings)))
         await self._keep(names.MODULE_KEEPER, module_spec(id), UndeclareModule(id))
         return AsyncModule(self._life, id)
 
@@ -199,7 +223,9 @@ class AsyncApp:
                 name of an actor, ``exact_match``, ``contains``, ``f1``, or an ``LMJudge``.
             workers: examples in work at once; ``"auto"`` fits the machine; None: as ``dspex.evaluation`` says.
             max_errors: failures that are borne; the next one ends it, with a report of what was done. None: all.
-            run_id: a name for it; None makes one.
+            run_id: a name for it. With one, what is paid for is kept in a journal: begun again under its name, also
+                after a crash of the process, it goes on where it was, or gives its report once more. None makes a
+                name, and keeps nothing.
             progress: True shows a bar on stderr, False nothing, None a bar if that is a terminal; or a function,
                 called with an ``EvaluationProgress`` some times a second on the engine's thread: it must be quick.
             blocking: whether a plain metric function runs on a daemon thread, because it waits or computes long.
@@ -207,7 +233,8 @@ class AsyncApp:
         Raises:
             ConfigError: the dataset is empty or holds what is no example, or an argument is out of range.
             UsageError: ``program`` is no module, or ``progress`` nothing that can be told.
-            RunConflict: a run with this id is at work.
+            RunConflict: a run with this id is at work, or was begun with another program, dataset or metric.
+            StoreError: its journal cannot be written or read.
             NoProcess: there is no such module.
             CallError: the evaluation crashed, or the application has stopped.
         """
@@ -222,9 +249,7 @@ class AsyncApp:
         )
         return await evaluate(self._life, asked, progress)
 
-    async def optimize(
-        self, module: str | AsyncModule, trainset: Examples, /, **how: Unpack[RunOptions]
-    ) -> AsyncRun:
+    async def optimize(self, module: str | AsyncModule, trainset: Examples, /, **how: Unpack[RunOptions]) -> AsyncRun:
         """Begin to search for a better state of a module, or go on with a run that was begun. The module goes on.
 
         Args:

@@ -13,6 +13,7 @@ from thespian.actors import Actor, ActorAddress
 
 from ...actors.evaluation_report import EvaluationReport
 from ...actors.examples import Example
+from ...actors.program import Module as ProgramClass
 from ...actors.scoring import Metric
 from ...runtime.child_spec import ChildSpec
 from ...runtime.context import Context
@@ -89,6 +90,11 @@ class App:
     def start_module(self, id: str, signature: str, /, *, provider: str, **settings: Any) -> Module:
         """Declare a module and start it; see :meth:`.AsyncApp.start_module`."""
         self._life.run(self.aio.start_module(id, signature, provider=provider, **settings))
+        return Module(self._life, id)
+
+    def start_program(self, id: str, program: type[ProgramClass] | str, /, *, provider: str, **settings: Any) -> Module:
+        """Declare a program of one's own as a module and start it; see :meth:`.AsyncApp.start_program`."""
+        self._life.run(self.aio.start_program(id, program, provider=provider, **settings))
         return Module(self._life, id)
 
     def stop_module(self, id: str) -> None:

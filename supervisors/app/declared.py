@@ -58,12 +58,12 @@ def route_spec(id: str) -> ChildSpec:
 
 def module_spec(id: str) -> ChildSpec:
     """The supervisor of one module."""
-    from ...actors.predict import PredictModule  # noqa: PLC0415 - only where it is used
+    from ...actors.module_actor import ModuleActor  # noqa: PLC0415 - only where it is used
 
     return Supervisor.child_spec(
         f"module/{id}",
         [
-            ChildSpec("module", PredictModule, (id,), name=f"module/{id}"),
+            ChildSpec("module", ModuleActor, (id,), name=f"module/{id}"),
             DynamicSupervisor.child_spec("streams", name=f"streams/module/{id}"),
         ],
         strategy="rest_for_one",
@@ -74,7 +74,7 @@ def module_spec(id: str) -> ChildSpec:
 
 def load_actors() -> None:
     """Load what providers and modules are made of, with the libraries below them. Blocks (some tenths of a second)."""
-    for name in ("protection", "provider", "route", "predict"):
+    for name in ("protection", "provider", "route", "module_actor"):
         import_module(f"...actors.{name}", __package__)
 
 

@@ -7,16 +7,18 @@ import os
 import sys
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from ...actors.config_messages import GetSetting
 from ...actors.evaluation import EvaluationProgress, check_whole
-from ...actors.evaluation_actor import PROGRESS, EvaluationPlan, EvaluationRun
+from ...actors.evaluation_actor import PROGRESS, EvaluationRun
+from ...actors.evaluation_plan import KIND, EvaluationPlan, check_same, fingerprint
 from ...actors.evaluation_report import EvaluationReport
 from ...actors.examples import Example
-from ...actors.module_messages import DEFAULT_OPTIONS, PredictOptions
+from ...actors.module_messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, PredictOptions
+from ...actors.run_journal import RunJournal
 from ...actors.run_messages import GetResult
 from ...actors.scoring import Metric, Scorer
 from ...actors.settings import EvaluationSettings
@@ -24,6 +26,7 @@ from ...runtime.child_spec import ChildSpec, StartChild
 from ...runtime.context import Context
 from ...runtime.engine import Engine
 from ...runtime.errors import (
+    ActorDied,
     AlreadyStarted,
     CallError,
     ConfigError,
@@ -34,6 +37,7 @@ from ...runtime.errors import (
     UsageError,
 )
 from ..messages import TerminateChild
+from ..supervisor import Supervisor
 from . import names
 from .asks import check_who
 from .failure import cause_of, unfold
@@ -113,9 +117,10 @@ async def evaluate(life: Life, asked: Evaluation, progress: Progress) -> Evaluat
     """Run an evaluation and wait for its report; it is stopped with the caller.
 
     Raises:
-        RunConflict: a run with this id is there already.
+        RunConflict: a run with this id is at work, or was begun with another program, dataset or metric.
         NoProcess: there is no such module.
         CallError: the evaluation crashed, or the application has stopped.
+        StoreError: the journal cannot be written or read.
     """
     path = ("dspex", "evaluation")
     settings: EvaluationSettings = await life.call(names.CONFIG, GetSetting(path), timeout=CALL_TIMEOUT)
@@ -129,37 +134,82 @@ async def evaluate(life: Life, asked: Evaluation, progress: Progress) -> Evaluat
         options=asked.options,
         context=Context.root(life.engine.ids, user=asked.user),
     )
-    name = f"run/{plan.run_id}"
+    spec = _plain(plan) if asked.run_id is None else await _journaled(life, plan)
     with _watched(life.engine, plan, _watching(progress, settings)):
-        start = asyncio.create_task(_start(life, plan, name))
+        start = asyncio.create_task(_start(life, plan, spec))
         try:
             await asyncio.shield(start)
-            report: EvaluationReport = await life.call(name, GetResult(), timeout=None, fail_fast=True)
+            return await _report(life, plan)
         finally:
             await asyncio.wait([start])  # who gives up while it starts must not leave it behind
             if not start.cancelled() and start.exception() is None:
-                await _remove(life, name)
-    return report
+                await _remove(life, plan, spec)
 
 
-async def _start(life: Life, plan: EvaluationPlan, name: str) -> None:
-    # Never restarted: it would pay again for what was done.
-    spec = ChildSpec(name, EvaluationRun, (plan,), restart="temporary", name=name)
+def _plain(plan: EvaluationPlan) -> ChildSpec:
+    """An evaluation without a journal. It is never restarted: it would pay again for what was done."""
+    name = f"run/{plan.run_id}"
+    return ChildSpec(name, EvaluationRun, (plan,), restart="temporary", name=name)
+
+
+async def _journaled(life: Life, plan: EvaluationPlan) -> ChildSpec:
+    """A supervisor with the evaluation and, left of it, its journal.
+
+    Raises:
+        RunConflict: the run was begun with another program, dataset or metric.
+        CallError: there is no such module.
+    """
+    run, store = plan.run_id, life.plan.runs
+    module: ModuleStatus = await life.call(f"module/{plan.module}", ModuleInfo(), timeout=CALL_TIMEOUT)
+    now = fingerprint(plan, module)
+    stored = await asyncio.to_thread(store.find, run)
+    if stored is not None and stored.kind == KIND:
+        check_same(run, stored.plan["fingerprint"], now)
+    kept = {"module": plan.module, "method": plan.scorer.name, "workers": plan.workers, "fingerprint": now}
+    return Supervisor.child_spec(
+        f"run/{run}",
+        [
+            ChildSpec("journal", RunJournal, (run, KIND, kept, store), name=f"run-journal/{run}"),
+            ChildSpec("run", EvaluationRun, (replace(plan, journaled=True),), name=f"run/{run}"),
+        ],
+        strategy="rest_for_one",
+        restart="temporary",
+        name=f"supervisor/run/{run}",
+    )
+
+
+async def _report(life: Life, plan: EvaluationPlan) -> EvaluationReport:
+    name = f"run/{plan.run_id}"
+    while True:
+        try:
+            return await life.call(name, GetResult(), timeout=None)  # type: ignore[no-any-return]
+        except ActorDied:
+            entry = life.entry(name)
+            if entry is None or entry.state == "dead":
+                raise  # nobody starts it again
+
+
+async def _start(life: Life, plan: EvaluationPlan, spec: ChildSpec) -> None:
     try:
         await life.call(names.RUN_POOL, StartChild(spec), timeout=None)
     except AlreadyStarted as error:
         message = f"expected a new run id, got {plan.run_id!r}, which is at work"
         raise RunConflict(message, run_id=plan.run_id) from error
     except StartError as error:
-        await life.on_engine(partial(life.drop_name, name))
+        await _drop(life, plan)
         cause = cause_of(unfold(error.reason)[1])
         raise (cause if isinstance(cause, Error) else error) from cause
 
 
-async def _remove(life: Life, name: str) -> None:
+async def _remove(life: Life, plan: EvaluationPlan, spec: ChildSpec) -> None:
     with suppress(SupervisorError, CallError):  # it has ended, or the application has
-        await life.call(names.RUN_POOL, TerminateChild(name), timeout=None)
-        await life.on_engine(partial(life.drop_name, name))
+        await life.call(names.RUN_POOL, TerminateChild(spec.name), timeout=None)
+        await _drop(life, plan)
+
+
+async def _drop(life: Life, plan: EvaluationPlan) -> None:
+    for kind in ("run", "run-journal", "supervisor/run"):
+        await life.on_engine(partial(life.drop_name, f"{kind}/{plan.run_id}"))
 
 
 def _workers(asked: Workers, settings: EvaluationSettings) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Final
@@ -10,6 +11,8 @@ from typing import Any, Final
 from ...actors.field_chunks import FieldChunk
 from ...actors.module_messages import (
     DEFAULT_OPTIONS,
+    KEEP,
+    Keep,
     ModuleInfo,
     ModuleStatus,
     Predict,
@@ -18,10 +21,12 @@ from ...actors.module_messages import (
     check_max_demand,
 )
 from ...actors.prediction import Prediction
+from ...actors.program_state import ProgramState
 from ...runtime.context import Context
 from ...runtime.errors import UsageError, did_you_mean
 from .asks import check_who
 from .life import Life
+from .program_states import load_state, save_state, state_of, update_state
 from .streams import MAX_DEMAND, AnswerStream, AsyncAnswerStream, Opening
 from .views import CALL_TIMEOUT
 
@@ -146,6 +151,51 @@ class AsyncModule:
         """What the module says of itself."""
         return await self._life.call(self.name, ModuleInfo(), timeout=CALL_TIMEOUT)  # type: ignore[no-any-return]
 
+    async def state(self) -> ProgramState:
+        """What its predictors tell their models now."""
+        return await state_of(self._life, self.id)
+
+    async def update(
+        self,
+        state: ProgramState | None = None,
+        *,
+        instructions: str | Keep | None = KEEP,
+        demos: Iterable[Mapping[str, Any]] | Keep = KEEP,
+    ) -> ProgramState:
+        """Change what it tells its models, for good; predictions in work end as they began.
+
+        Args:
+            state: of the predictors that it names; None leaves all as they are.
+            instructions: of a module that has one predictor; None takes the default ones.
+            demos: of a module that has one predictor, in the place of the old ones.
+
+        Returns:
+            The whole state.
+
+        Raises:
+            SignatureError: a demo does not fit its signature; nothing has changed.
+            ConfigError: there is no predictor of a name.
+        """
+        return await update_state(self._life, self.id, state, instructions, demos)
+
+    async def save(self, path: str | os.PathLike[str]) -> None:
+        """Write its state to a file, as JSON; a file that is there is replaced as a whole.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        await save_state(self._life, self.id, path)
+
+    async def load(self, path: str | os.PathLike[str]) -> ProgramState:
+        """Give it the state that :meth:`save` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ConfigError: it holds no state, or one of another program.
+            SignatureError: a demo does not fit.
+        """
+        return await load_state(self._life, self.id, path)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
 
@@ -185,6 +235,28 @@ class Module:
     def status(self) -> ModuleStatus:
         """What the module says of itself."""
         return self._life.call_blocking(self.name, ModuleInfo(), timeout=CALL_TIMEOUT)  # type: ignore[no-any-return]
+
+    def state(self) -> ProgramState:
+        """What its predictors tell their models now."""
+        return self._life.run(state_of(self._life, self.id))
+
+    def update(
+        self,
+        state: ProgramState | None = None,
+        *,
+        instructions: str | Keep | None = KEEP,
+        demos: Iterable[Mapping[str, Any]] | Keep = KEEP,
+    ) -> ProgramState:
+        """Change what it tells its models, for good; see :meth:`AsyncModule.update`."""
+        return self._life.run(update_state(self._life, self.id, state, instructions, demos))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write its state to a file, as JSON; see :meth:`AsyncModule.save`."""
+        self._life.run(save_state(self._life, self.id, path))
+
+    def load(self, path: str | os.PathLike[str]) -> ProgramState:
+        """Give it the state that :meth:`save` wrote; see :meth:`AsyncModule.load`."""
+        return self._life.run(load_state(self._life, self.id, path))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"

@@ -99,7 +99,7 @@ def _line(status: RunStatus) -> str:
     steps = "" if status.steps is None else f" of {status.steps}"
     return (
         f"{status.run}: {status.state}, {status.step}{steps} steps, best {best}, "
-        f"{status.paid.calls} model calls, {status.recalled} answers from the journal"
+        f"{status.paid.calls} model calls, {status.recalled} found in the journal"
     )
 
 

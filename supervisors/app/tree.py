@@ -32,7 +32,6 @@ from ...actors.configuration import ConfigurationActor, Subscriptions
 from ...actors.event_store import EventStore, open_journal
 from ...actors.journal import Journal
 from ...actors.journals.sqlite_file import default_path
-from ...actors.opentelemetry import OpenTelemetryActor
 from ...actors.protection_memory import ProtectionMemories
 from ...actors.registry import RegistryActor
 from ...actors.retention import Retention
@@ -44,7 +43,6 @@ from ...runtime.gen_server import GenServer
 from ...runtime.secret import SecretVault
 from ..backoff import Backoff
 from ..dynamic_supervisor import DynamicSupervisor
-from ..gateway.actor import GatewayActor
 from ..gateway.exposure import check_gateway
 from ..keeper import Keeper
 from ..supervisor import Supervisor
@@ -163,6 +161,8 @@ def _observers(plan: Plan) -> ChildSpec:
     )
     observers = [telemetry] if plan.settings.telemetry.enabled else []
     if plan.settings.telemetry.opentelemetry:
+        from ...actors.opentelemetry import OpenTelemetryActor  # noqa: PLC0415 - loaded by those who use it
+
         observers.append(ChildSpec("otel", OpenTelemetryActor, name=names.OTEL))
     observers.append(ChildSpec("cache", CacheActor, kwargs={"app": plan.settings.app.name}, name=names.CACHE))
     return Supervisor.child_spec("observers", observers, name=names.OBSERVERS, **PATIENCE)
@@ -184,5 +184,7 @@ def _gateway(plan: Plan) -> list[ChildSpec]:
     if not settings.enabled:
         return []
     check_gateway(settings)
+    from ..gateway.actor import GatewayActor  # noqa: PLC0415 - loaded by those who use it
+
     http = ChildSpec("http", GatewayActor, (settings,), name=names.GATEWAY, backoff=GATEWAY_BACKOFF)
     return [Supervisor.child_spec("gateway", [http], name=names.GATEWAY_SUPERVISOR, **PATIENCE)]

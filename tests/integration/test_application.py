@@ -825,7 +825,7 @@ def test_the_tree_shows_who_is_down() -> None:
     with application(None, "qa", rng=Slow()) as (app, _):
         trip(app, "module/qa")
         lines = app.tree().splitlines()
-        assert any("module/qa  [PredictModule]  dead" in line and "killed" in line for line in lines)
+        assert any("module/qa  [ModuleActor]  dead" in line and "killed" in line for line in lines)
         pool = next(n for n, line in enumerate(lines) if "supervisor/module-pool" in line)
         assert "supervisor/module/qa" in lines[pool + 1]
 

@@ -94,7 +94,7 @@ def test_tree_shows_the_tree_and_leaves_nothing(home: Path) -> None:
     """`tree` prints text or JSON, and does not touch the event file."""
     shown = dspex_command(home, "tree", "-c", "dspex.toml")
     assert (shown.returncode, shown.stderr) == (0, "")
-    assert "├── module/qa  [PredictModule]  idle" in shown.stdout
+    assert "├── module/qa  [ModuleActor]  idle" in shown.stdout
     node = json.loads(dspex_command(home, "tree", "-c", "dspex.toml", "--json").stdout)
     assert node["label"] == "supervisor/application"
     assert [child["label"] for child in node["children"]][:2] == ["supervisor/core", "supervisor/providers"]

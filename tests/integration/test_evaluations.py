@@ -192,7 +192,8 @@ def test_a_second_run_with_the_same_id_is_refused() -> None:
             target=lambda: found.append(app.evaluate("qa", DATASET, metric="f1", run_id="mine", workers=1))
         )
         work.start()
-        Watch(app).until(lambda: (entry := app.entry("run/mine")) is not None and entry.state == "running")
+        watch = Watch(app)
+        watch.until(lambda: watch.state("run/mine") == "running")
         with pytest.raises(RunConflict) as caught:
             app.evaluate("qa", DATASET, metric="f1", run_id="mine")
         assert caught.value.run_id == "mine"
@@ -209,7 +210,8 @@ def test_who_gives_up_takes_the_evaluation_along() -> None:
 
     async def scenario(app: Any) -> None:
         running = asyncio.create_task(app.aio.evaluate("qa", DATASET, metric="f1", run_id="mine"))
-        await asyncio.to_thread(Watch(app).until, lambda: Watch(app).running("run/mine"))
+        watch = Watch(app)
+        await asyncio.to_thread(watch.until, lambda: watch.state("run/mine") == "running")
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
@@ -235,7 +237,8 @@ def test_an_application_that_stops_ends_its_evaluations() -> None:
 
         thread = threading.Thread(target=work)
         thread.start()
-        Watch(app).until(lambda: (entry := app.entry("run/mine")) is not None and entry.state == "running")
+        watch = Watch(app)
+        watch.until(lambda: watch.state("run/mine") == "running")
         app.stop()
         gate.open.set()
         thread.join(10)

@@ -10,6 +10,7 @@ import pytest
 import dspex
 from dspex.actors.optimizers.registry import METHODS
 from dspex.actors.testing.simulated_lm import SIGNATURE, SimulatedProvider, dataset, judge
+from dspex.supervisors.app.handles import Module
 
 CONFIG: dict[str, Any] = {
     "events": {"in_memory": True},
@@ -44,6 +45,6 @@ def test_an_optimized_module_is_better_on_held_out_data(app: dspex.App, method: 
     assert right(better) >= right(app.module("sort")) + 6
 
 
-def right(module: dspex.ModuleHandle) -> int:
+def right(module: Module) -> int:
     """How many answers on held-out data are right."""
     return sum(module(**each.inputs()).label == each["label"] for each in HELD_OUT)

@@ -1,4 +1,4 @@
-"""Streams, supervisors, applications and scripts with actors in child interpreters."""
+"""Streams, supervisors and scripts with actors in child interpreters."""
 
 from __future__ import annotations
 
@@ -12,19 +12,16 @@ from typing import Any
 
 import pytest
 
-import dspex
-from dspex.actors.predict import PredictModule
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.dispatcher import InlineDispatcher
 from dspex.runtime.errors import ActorDied, SpecError
-from dspex.runtime.outcomes import Started, StartFailed
+from dspex.runtime.outcomes import StartFailed
 from dspex.runtime.secret import Secret
 from dspex.runtime.stages import FromEnumerable, Stream, stream
 from dspex.supervisors.messages import WhichChildren
 from dspex.supervisors.supervisor import Supervisor
-from kit.application import IN_MEMORY, application
 from kit.engine import Lab, in_lab
-from kit.placed import Do, DoAsync, Note, Numbers, Plain, Reading, Worker
+from kit.placed import Do, DoAsync, Numbers, Reading, Worker
 from kit.processes import wait_ended
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -142,42 +139,6 @@ def test_a_placement_is_no_argument() -> None:
         ChildSpec("w", Worker, kwargs={"placement": "process"})
     with pytest.raises(SpecError):
         ChildSpec("w", Worker, placement="moon")  # type: ignore[arg-type]
-
-
-def test_an_application_shows_what_it_has_placed() -> None:
-    """``start_child`` takes it; the observer shows state, statistics and process id."""
-    with dspex.start(config=IN_MEMORY) as app:
-        app.start_child(ChildSpec("w", Worker, name="w/there", placement="process"))
-        pid = app.call("w/there", Do("pid"))
-        assert pid != os.getpid()
-        assert "w/there" in str(app.tree())
-        row = app.registry.lookup("w/there")
-        assert row is not None
-        assert row.metadata["pid"] == pid
-
-
-def test_a_predict_module_in_a_child() -> None:
-    """It finds settings, provider and event store in the parent; what it did is told and recorded there."""
-    with application(None, "qa") as (app, _):
-        app.start_child(ChildSpec("there", PredictModule, ("qa",), name="module/there", placement="process"))
-        answer = app.module("there")(question="Who wrote Hamlet?")
-        assert answer.answer == "Shakespeare"
-        row = app.registry.lookup("module/there")
-        assert row is not None
-        assert row.metadata["pid"] != os.getpid()
-        assert row.metadata["signature"] == "question -> answer"
-        told = {event.type for event in app.events.query(trace_id=answer.info.correlation_id).events}
-        assert {"module_execution", "lm_request", "lm_response"} <= told
-
-
-def test_a_thespian_ask_from_outside() -> None:
-    """Thespian's ``ask`` reaches a plain actor in a child, and its answer comes back."""
-    with dspex.start(config=IN_MEMORY) as app:
-        there = app.start_child(ChildSpec("p", Plain, placement="process"))
-        assert isinstance(there, Started)
-        pid, value = app.ask(there.address, Note("hi"), 5.0).value
-        assert pid != os.getpid()
-        assert value == "hi"
 
 
 SCRIPT = """

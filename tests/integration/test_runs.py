@@ -71,11 +71,11 @@ def test_the_best_state_is_found_and_the_module_left_alone(calm: tuple[Any, int]
 def test_a_run_is_told_of(calm: tuple[Any, int]) -> None:
     """Events for the start, each step, each checkpoint and the end; a row in the registry; telemetry."""
     with optimizing() as (app, _):
-        measured: list[tuple[Any, Any]] = []
+        measured: list[tuple[Any, ...]] = []
         app.engine.telemetry.attach("t", ("dspex", "optimization", "trial"), lambda *event: measured.append(event))
         app.optimize("qa", EXAMPLES, **HOW).result(20)
-        page = app.events.query(limit=200, order="oldest")
-        told = [event for event in page.events if event.type.startswith("optimization_")]
+        kinds = tuple(f"optimization_{word}" for word in ("started", "iteration", "checkpoint", "ended"))
+        told = app.events.query(types=kinds, order="oldest").events
         assert [event.type.removeprefix("optimization_") for event in told] == [
             "started",
             *(("iteration", "checkpoint") * 3),
@@ -119,10 +119,14 @@ def test_a_budget_is_never_exceeded(tmp_path: Path, calm: tuple[Any, int], part:
         assert script.calls == 0
 
 
-def test_a_budget_holds_over_restarts(tmp_path: Path) -> None:
-    """What one process spent is not there for the next one."""
+@pytest.mark.parametrize("log", ["kept", "gone"])
+def test_a_budget_holds_over_restarts(tmp_path: Path, log: str) -> None:
+    """What one process spent is not there for the next one, even if the event log is lost: the run's journal knows."""
     with model() as (script, server):
         for limit in (20, 30):
+            if log == "gone":
+                for file in tmp_path.glob("app.db*"):
+                    file.unlink()
             with dspex.start(config=configuration(server, tmp_path)) as app:
                 result = app.optimize("qa", EXAMPLES, budget={"calls": limit}, **HOW).result(20)
                 assert (result.outcome, script.calls) == ("budget_exhausted", limit)
@@ -202,6 +206,26 @@ def test_a_crash_costs_no_more_than_what_was_in_flight(calm: tuple[Any, int], vi
         assert (result.outcome, result.state.key, result.score) == ("completed", calm[0].state.key, calm[0].score)
         assert result.status.errors == 0
         assert script.calls <= calm[1] + WORKERS
+
+
+def test_what_was_scored_is_not_scored_again(calm: tuple[Any, int]) -> None:
+    """A score is kept with its example: a metric that costs is asked once, whatever crashes."""
+    scored: list[str] = []
+    killed = threading.Event()
+
+    def metric(example: Example, prediction: Prediction) -> bool:
+        scored.append(example["question"])
+        if len(scored) == 40:
+            killed.set()
+        return bool(example["answer"] == prediction["answer"])
+
+    with optimizing() as (app, _):
+        run = app.optimize("qa", EXAMPLES, **{**HOW, "metric": metric})
+        assert killed.wait(10)
+        app.kill("run/r")
+        result = run.result(20)
+        assert result.state.key == calm[0].state.key
+        assert result.status.rows <= len(scored) <= result.status.rows + WORKERS
 
 
 def test_failures_score_as_failures(tmp_path: Path) -> None:

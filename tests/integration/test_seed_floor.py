@@ -160,7 +160,7 @@ def test_odd_messages_are_answered_and_harm_nobody(app: dspex.App) -> None:
 
 def test_every_actor_tells_its_statistics(app: dspex.App) -> None:
     """Who it is, its state, its mailbox, what it has handled and how old it is, of any actor."""
-    actors = {"core/events": "EventStore", "module/qa": "PredictModule", "supervisor/core": "Supervisor"}
+    actors = {"core/events": "EventStore", "module/qa": "ModuleActor", "supervisor/core": "Supervisor"}
     for name, actor in actors.items():
         before, after = (app.call(name, GetStatistics()) for _ in range(2))
         assert (before.name, before.actor, before.status == "dead") == (name, actor, False)

@@ -361,6 +361,8 @@ def test_a_stream_that_breaks_off(app: dspex.App, talk: Talker, direct: bool) ->
     assert "".join(texts) in "".join(ANSWER)
     assert caught.value.text == "".join(ANSWER[:3])
     assert not caught.value.retryable
+    seen = [event.trace_id for event in app.events.query(type="lm_error").events]
+    assert seen == [caught.value.facts["correlation_id"]]  # with it the events are found
     with pytest.raises(StreamInterrupted):
         _ = stream.result
     assert nothing_open(app)

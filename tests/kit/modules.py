@@ -10,7 +10,7 @@ from dspex.actors.event_store import Append
 from dspex.actors.events import Event, ModuleExecution
 from dspex.actors.lm import Attempt, LMRequest, LMResponse, Usage
 from dspex.actors.module_messages import ModuleInfo, ModuleStatus, Predict
-from dspex.actors.predict import PredictModule
+from dspex.actors.module_actor import ModuleActor
 from dspex.actors.prediction import Prediction
 from dspex.actors.provider_messages import Complete
 from dspex.actors.registry_messages import Announce
@@ -101,7 +101,7 @@ class Scene:
     async def module(self, signature: Any = "question -> answer", **settings: Any) -> None:
         """Start the module."""
         settings = {"signature": signature, "provider": "local", **settings}
-        self.qa: PredictModule = await self.actor(PredictModule, "module/qa", **settings)
+        self.qa: ModuleActor = await self.actor(ModuleActor, "module/qa", **settings)
 
     async def ask(
         self, options: Any = None, timeout: float | None = None, context: Context | None = None, **inputs: Any

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.evaluation_actor import PROGRESS, EvaluationPlan, EvaluationRun, EvaluationStatus
+from dspex.actors.evaluation_actor import PROGRESS, EvaluationRun, EvaluationStatus
 from dspex.actors.evaluation_events import EvaluationEnded, EvaluationProgressed, EvaluationStarted
+from dspex.actors.evaluation_plan import EvaluationPlan
 from dspex.actors.evaluation_report import EvaluationReport
 from dspex.actors.event_store import NAME, Append
 from dspex.actors.events import Event

@@ -12,7 +12,7 @@ import pytest
 from dspex.actors.config_messages import ConfigChanged, GetModuleSettings, SubscribeSettings
 from dspex.actors.lm import Attempt
 from dspex.actors.module_messages import ModuleStatus, Predict, PredictOptions, UpdateModule
-from dspex.actors.predict import PredictModule
+from dspex.actors.module_actor import ModuleActor
 from dspex.actors.prediction import Prediction
 from dspex.actors.program_state import ONLY
 from dspex.actors.settings import ModuleSettings
@@ -439,7 +439,7 @@ def test_refused_starts(settings: dict[str, Any], error: type[Exception], words:
 
     async def test(house: House) -> None:
         whole = {"signature": "question -> answer", "provider": "local", **settings}
-        outcome = await house.engine.spawn(PredictModule, (), whole, name="module/qa")
+        outcome = await house.engine.spawn(ModuleActor, (), whole, name="module/qa")
         assert isinstance(outcome, StartFailed)
         assert isinstance(outcome.reason, Crash)
         assert type(outcome.reason.error) is error
@@ -456,7 +456,7 @@ def test_a_signature_and_a_provider_are_needed(missing: str) -> None:
     async def test(house: House) -> None:
         settings = {"signature": "q -> a", "provider": "local"}
         del settings[missing]
-        reason = await house.start_fails(PredictModule, "qa", **settings)
+        reason = await house.start_fails(ModuleActor, "qa", **settings)
         assert str(reason.error) == f"expected a {missing}, got nothing, at {missing}"
 
     in_house(test)
@@ -469,7 +469,7 @@ def configured(scenario: Callable[[Scene, FakeConfig], Awaitable[None]], **setti
         scene = Scene(house)
         await scene.stand(delay=1.0)
         config: FakeConfig = await scene.actor(FakeConfig, "core/config", **settings)
-        scene.qa = await scene.actor(PredictModule, "module/qa", "qa")
+        scene.qa = await scene.actor(ModuleActor, "module/qa", "qa")
         await scenario(scene, config)
 
     in_house(test)

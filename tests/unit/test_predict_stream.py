@@ -16,7 +16,7 @@ from dspex.actors.lm_chunks import LMChunk, LMStreamEnd
 from dspex.actors.lm_failures import lm_error
 from dspex.actors.module_messages import ModuleInfo, PredictOptions, PredictStream
 from dspex.actors.module_plan import ModulePlan
-from dspex.actors.predict import PredictModule
+from dspex.actors.module_actor import ModuleActor
 from dspex.actors.predict_stream import PredictionClosed, PredictionStream
 from dspex.actors.prediction import PredictionInfo
 from dspex.actors.provider_messages import SUBSCRIBE_PATIENCE, Leave, OpenStream, StreamOpened
@@ -343,7 +343,7 @@ def test_a_module_that_cannot_begin_leaves_the_providers_stream() -> None:
 
     async def test(lab: Lab) -> None:
         at = await lab.start(Left, name="provider/local")
-        await lab.start(PredictModule, "qa", kwargs={"signature": "question -> answer", "provider": "local"}, name="m")
+        await lab.start(ModuleActor, "qa", kwargs={"signature": "question -> answer", "provider": "local"}, name="m")
         error = await lab.error("m", PredictStream({"question": "?"}))
         assert isinstance(error, NoProcess), "there is no supervisor of its streams"
         await lab.settle()

@@ -422,7 +422,8 @@ def test_telemetry_of_a_success() -> None:
         (start, _, facts), (stop, measured, more) = world.telemetry
         assert (start, stop) == ("start", "stop")
         assert (facts["provider"], facts["model"], facts["kind"], facts["base_url"]) == ("p", "m", "openai", LOCAL)
-        assert measured == {"duration": 0.0, "attempts": 1, "input_tokens": 11, "output_tokens": 3, "total_tokens": 14}
+        counts = {"attempts": 1, "input_tokens": 11, "output_tokens": 3, "total_tokens": 14}
+        assert measured == {"duration": 0.0, "waited": 0.0, **counts}
         assert (more["provider"], more["model"], more["finish_reason"]) == ("p", "m", "stop")
 
     in_world(run)
@@ -438,7 +439,7 @@ def test_unknown_usage_is_not_zero() -> None:
         await world.settle()
         (answered,) = of(world, LmResponse)
         assert (answered.input_tokens, answered.usage_source) == (None, "unknown")
-        assert set(world.telemetry[-1][1]) == {"duration", "attempts"}
+        assert set(world.telemetry[-1][1]) == {"duration", "waited", "attempts"}
         assert (await world.status()).unknown_usage == 1
 
     in_world(run)

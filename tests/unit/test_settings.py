@@ -7,6 +7,7 @@ import pickle
 import re
 import time
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -231,6 +232,30 @@ def test_misspelt_keys_and_words_get_a_hint(config: dict[str, Any], path: str, h
             "ai.providers.local.default_model",
             "empty",
             "''",
+        ),
+        (
+            {"ai": {"providers": {"local": LOCAL | {"limit_storage": "memcached://h"}}}},
+            "ai.providers.local.limit_storage",
+            "redis://",
+            "a hidden value",
+        ),
+        (
+            {"ai": {"providers": {"local": LOCAL | {"budget": {"money": -2.5}}}}},
+            "ai.providers.local.budget.money",
+            "greater than or equal",
+            "-2.5",
+        ),
+        (
+            {"ai": {"providers": {"local": LOCAL | {"budget": {"money": Decimal("-2.5")}}}}},
+            "ai.providers.local.budget.money",
+            "greater than or equal",
+            "-2.5",
+        ),
+        (
+            {"ai": {"providers": {"local": LOCAL | {"budget": {"money": "-2.5"}}}}},
+            "ai.providers.local.budget.money",
+            "greater than or equal",
+            "-2.5",
         ),
         ({"app": {"name": print}}, "app.name", "table, list, text", "builtin_function_or_method"),
         ({"app": {"name": "x" * 2_000_000}}, "app.name", "texts of at most", "2000000 characters"),

@@ -1,8 +1,7 @@
-"""The predict module, ``module/<id>``: a signature, asked of a model once per call.
+"""The module actor, ``module/<id>``: a signature, answered by one kind of work with models (``module_kinds/``).
 
-Each prediction is a task of its own: check the inputs, write the prompt, ask the provider, read the answer. Many run
-at once, up to ``max_concurrency``; the rest wait in turn, up to ``max_queue``. A refused input, a failed request and
-an answer that does not fit are replies; only a defect ends the actor.
+Each prediction is a task of its own: check the inputs, wait for a turn, do what the kind does. Many run at once, up to
+``max_concurrency``; the rest wait in turn, up to ``max_queue``. A refused input, a failed request and an answer that does not fit are replies; only a defect ends the actor.
 """
 
 from __future__ import annotations
@@ -23,7 +22,6 @@ from ..runtime.errors import (
     CallTimeout,
     ConfigError,
     Error,
-    LMContextLength,
     LMInvalidRequest,
     Overloaded,
     SignatureError,
@@ -36,10 +34,12 @@ from .config_messages import START_PATIENCE, ConfigChanged, GetModuleSettings, S
 from .event_outbox import EventOutbox
 from .events import ModuleExecution, stamp
 from .execution import Execution
-from .lm import LMResponse, Message
+from .model_calls import ModelCalls
+from .module_kind import Answer, LastCall
 from .module_messages import (
     Health,
     Keep,
+    GetState,
     ModuleInfo,
     ModuleStatus,
     Predict,
@@ -49,18 +49,16 @@ from .module_messages import (
     UpdateModule,
 )
 from .module_plan import ModulePlan
-from .outputs import how
-from .predict_stream import PredictionClosed, PredictionStream
+from .predict_stream import PredictionClosed, PredictionStream, WholePrediction
 from .prediction import Prediction
-from .program_state import ONLY
-from .provider_messages import Ask, Complete, Leave, OpenStream, StreamOpened
+from .program_state import ProgramState
+from .provider_messages import Leave
 from .registry import announce
-from .repair import read_or_repair
 from .settings_types import is_table
 from .signature import Signature
 from .signature_values import check_inputs
 
-KIND: Final = "predict"
+UNNAMED: Final = "module"
 CONFIG: Final = "core/config"
 _ANNOUNCE_EVERY: Final = 0.25
 _READ_AGAIN: Final = 1.0
@@ -88,8 +86,8 @@ class _Tally:
     announcing: bool = False
 
 
-class PredictModule(GenServer):
-    """One predict module.
+class ModuleActor(GenServer):
+    """One module of any kind.
 
     Args:
         module: its id. Without further arguments its settings are the configuration's ``modules.<id>``, read at
@@ -105,7 +103,7 @@ class PredictModule(GenServer):
 
     async def init(self, module: str | None = None, **settings: Any) -> None:
         """Check everything now, so that a mistake is a failed start."""
-        self._id = module or (self.name or KIND).rpartition("/")[2]
+        self._id = module or (self.name or UNNAMED).rpartition("/")[2]
         self._tally = _Tally()
         self._outbox = EventOutbox(self.system)
         self._started = self.clock.monotonic()
@@ -167,11 +165,11 @@ class PredictModule(GenServer):
         plan, tally = self._plan, self._tally
         return ModuleStatus(
             module=self._id,
-            kind=KIND,
+            kind=plan.kind.name,
             signature=str(plan.signature),
-            predictors={ONLY: plan.signature},
-            instructions=plan.signature.instructions,
-            demos=len(plan.demos),
+            predictors={name: each.declared for name, each in plan.predictors.items()},
+            instructions=plan.instructions,
+            demos=sum(len(each.demos) for each in plan.predictors.values()),
             provider=plan.provider,
             adapter=plan.adapter.name,
             options=plan.options,
@@ -189,18 +187,25 @@ class PredictModule(GenServer):
 
     @call
     def update_module(self, msg: UpdateModule) -> ModuleStatus | Fail:
-        """Go on with other instructions or demos; predictions in work end as they began."""
+        """Go on with other instructions, demos or state; predictions in work end as they began."""
         plan = self._plan
         try:
             if not isinstance(msg.instructions, Keep):
                 plan = plan.with_instructions(msg.instructions)
             if not isinstance(msg.demos, Keep):
                 plan = plan.with_demos(msg.demos)
-        except SignatureError as error:
+            if msg.state is not None:
+                plan = plan.with_state(msg.state)
+        except (SignatureError, ConfigError) as error:
             return Fail(error)
         self._plan = plan
         self._announce()
         return self.module_info(ModuleInfo())
+
+    @call
+    def get_state(self, msg: GetState) -> ProgramState:
+        """What its predictors tell their models."""
+        return self._plan.state
 
     # -- predictions -----------------------------------------------------------------------------
 
@@ -230,18 +235,20 @@ class PredictModule(GenServer):
         # Counted here and not in the handler: a task that is cancelled before it begins never gets to its end.
         tally, plan = self._tally, self._plan
         if tally.open >= plan.max_concurrency + plan.max_queue:
-            label = self.name or KIND
+            label = self.name or UNNAMED
             raise Overloaded(
                 f"{label} has {plan.max_concurrency} predictions in work and {plan.max_queue} waiting, its limits",
                 target=label,
                 limit=plan.max_queue,
             )
+        if msg.state is not None:
+            plan = plan.with_state(msg.state)
         tally.open += 1
         self.set_context(self.context.child(self.ids))
         options = PredictOptions.of(msg.options).over(plan.options)
         facts: dict[str, Any] = {
             "module": self._id,
-            "module_type": KIND,
+            "module_type": plan.kind.name,
             "provider": plan.provider,
             "model": options.model,
             "context": self.context,
@@ -264,75 +271,54 @@ class PredictModule(GenServer):
         self._record(execution, code)
 
     async def _predict(self, execution: Execution) -> Prediction:
-        messages = await self._ready(execution)
-
-        async def again(messages: tuple[Message, ...]) -> LMResponse:
-            self._in_time(execution)
-            execution.repairs += 1
-            return await self._complete(execution, messages)
-
-        response = await self._complete(execution, messages)
-        outputs, response = await read_or_repair(execution.plan, messages, response, again)
-        duration = self.clock.monotonic() - execution.began
-        return Prediction(outputs, how(execution.info, response, duration, execution.repairs))
-
-    async def _complete(self, execution: Execution, messages: tuple[Message, ...]) -> LMResponse:
-        answer: LMResponse = await self._send(execution, Complete, messages)
-        return answer
+        calls = self._calls(execution)
+        answer = await self._answer(execution, calls)
+        if isinstance(answer, LastCall):
+            # Of several predictors each call has a span of its own, the last one too.
+            ask = calls.predict if len(execution.plan.predictors) == 1 else calls.predict_within
+            answer = await ask(answer.predictor, answer.inputs)
+        return calls.summed(answer)
 
     async def _open(self, execution: Execution, max_demand: int) -> PredictionOpened:
-        plan = execution.plan
-        opened: StreamOpened = await self._send(execution, OpenStream, await self._ready(execution))
+        calls = self._calls(execution)
+        answer = await self._answer(execution, calls)
+        if isinstance(answer, LastCall):
+            return await self._open_last(execution, calls, answer, max_demand)
+        return await self._start_stream(execution, WholePrediction, (calls.summed(answer), self.myAddress))
+
+    async def _open_last(
+        self, execution: Execution, calls: ModelCalls, last: LastCall, max_demand: int
+    ) -> PredictionOpened:
+        opened = await calls.turn(last.predictor, last.inputs).open()
         known = replace(execution.info, provider=opened.provider)
-        arguments = (opened.address, plan, known, self.myAddress, execution.began, max_demand)
-        spec = ChildSpec(f"prediction-{self.ids.span_id()}", PredictionStream, arguments, restart="temporary")
+        plan = execution.plan.predictors[last.predictor]
+        earlier = calls.total if calls.responses else None
+        arguments = (opened.address, plan, known, self.myAddress, execution.began, max_demand, earlier)
         try:
-            started: Started = await self.call(f"streams/module/{self._id}", StartChild(spec))
+            return await self._start_stream(execution, PredictionStream, arguments)
         except BaseException:  # fault boundary: nothing is handled here, the provider's stream is of no use
             self.cast(opened.address, Leave())
             raise
+
+    async def _start_stream(
+        self, execution: Execution, cls: type[GenServer], arguments: tuple[Any, ...]
+    ) -> PredictionOpened:
+        spec = ChildSpec(f"prediction-{self.ids.span_id()}", cls, arguments, restart="temporary")
+        started: Started = await self.call(f"streams/module/{self._id}", StartChild(spec))
         self._streams[started.address] = (self.monitor(started.address), execution)
         return PredictionOpened(started.address)
 
-    async def _ready(self, execution: Execution) -> tuple[Message, ...]:
-        """Check the inputs, write the prompt and wait for a turn; the messages to send."""
-        plan, options = execution.plan, execution.options
-        assert options.timeout is not None
-        execution.deadline = self.system.now() + options.timeout
+    def _calls(self, execution: Execution) -> ModelCalls:
+        return ModelCalls(self, execution, self._id, self._prompt_only, self._outbox)
+
+    async def _answer(self, execution: Execution, calls: ModelCalls) -> Answer:
+        """Check the inputs, wait for a turn, and do what the kind of module does."""
+        plan, timeout = execution.plan, execution.options.timeout
+        assert timeout is not None
+        execution.deadline = self.system.now() + timeout
         inputs = check_inputs(plan.signature, execution.msg.inputs, checking=plan.checking)
-        messages = tuple(plan.adapter.format(plan.signature, inputs, plan.demos))
-        options.request(messages)  # refused here rather than after the wait
-        await self._turn(execution, execution.deadline, options.timeout)
-        return messages
-
-    async def _send(self, execution: Execution, kind: type[Ask], messages: tuple[Message, ...]) -> Any:
-        """Ask the provider, for structured output first; who refuses it is asked without, from then on at once."""
-        plan, options = execution.plan, execution.options
-        whom = (plan.provider, options.model)
-        wanted = None if whom in self._prompt_only else plan.adapter.response_format(plan.signature)
-        try:
-            return await self._ask(execution, kind(options.request(messages, wanted), accounts=self._accounts))
-        except LMContextLength:
-            raise
-        except LMInvalidRequest:
-            if wanted is None:
-                raise
-        answer = await self._ask(execution, kind(options.request(messages), accounts=self._accounts))
-        self._prompt_only.add(whom)
-        return answer
-
-    @property
-    def _accounts(self) -> tuple[str, ...]:
-        return (f"module/{self._id}",)
-
-    async def _ask(self, execution: Execution, ask: Ask) -> Any:
-        left = max(execution.deadline - self.system.now(), 0.0)
-        return await self.call(f"provider/{execution.plan.provider}", ask, timeout=left)
-
-    def _in_time(self, execution: Execution) -> None:
-        if self.system.now() >= execution.deadline:
-            label, timeout = self.name or KIND, execution.options.timeout
-            raise CallTimeout(f"no time is left at {label}", target=label, timeout=timeout, state="repairing")
+        await self._turn(execution, execution.deadline, timeout)
+        return await plan.kind.answer(calls, inputs)
 
     async def _turn(self, execution: Execution, deadline: float, timeout: float) -> None:
         """Wait for a slot until the deadline."""
@@ -344,7 +330,7 @@ class PredictModule(GenServer):
                 async with asyncio.timeout_at(deadline):
                     await slots.acquire()
         except TimeoutError:
-            label = self.name or KIND
+            label = self.name or UNNAMED
             raise CallTimeout(
                 f"no turn at {label} within {timeout:g} s: as many predictions as may are in work",
                 target=label,
@@ -383,7 +369,7 @@ class PredictModule(GenServer):
             self,
             ModuleExecution,
             module=self._id,
-            module_type=KIND,
+            module_type=execution.plan.kind.name,
             signature=str(signature),
             input_fields=_given(signature, execution.msg.inputs),
             output_fields=signature.output_names if code is None else (),
@@ -411,7 +397,7 @@ class PredictModule(GenServer):
             self,
             {
                 "type": "module",
-                "kind": KIND,
+                "kind": plan.kind.name,
                 "signature": str(plan.signature),
                 "provider": plan.provider,
                 "model": plan.options.model,

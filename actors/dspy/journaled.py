@@ -1,0 +1,77 @@
+"""DSPy's calls of a run: answered from the run's journal, or sent and written down before DSPy sees the answer.
+
+DSPy spreads its work over threads, in no order that another process would repeat. So a call is known by what it asks,
+and by how often that was asked before in this run: the second time the same is asked it gets the second answer.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from dataclasses import dataclass
+
+from ...runtime.gen_server import GenServer, NoReply, call
+from ..lm import LMResponse
+from ..provider_messages import Complete
+from ..recorded_call import fingerprint, recorded
+from ..run_scope import RunScope
+
+_DIGITS = 32
+
+
+class Ordinals:
+    """Counts how often each thing was asked. For any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: Counter[str] = Counter()
+
+    def place(self, ask: Complete, scope: RunScope) -> RecordedCall:
+        """Where in the run a call belongs."""
+        key = fingerprint(ask)[:_DIGITS]
+        with self._lock:
+            ordinal = self._asked[key]
+            self._asked[key] += 1
+        return RecordedCall(ask, scope.within(key), ordinal)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedCall:
+    """Call: answers the :class:`~dspex.actors.lm.LMResponse` of the run's journal, or the provider's.
+
+    Args:
+        ask: what is asked.
+        scope: where in the run.
+        ordinal: the how-manieth call at that place.
+    """
+
+    ask: Complete
+    scope: RunScope
+    ordinal: int
+
+
+class JournaledProvider(GenServer):
+    """Stands between DSPy and a provider for one run, ``dspy-run/<id>``; the run's journal stands left of it.
+
+    Args:
+        provider: id of the provider.
+    """
+
+    def init(self, provider: str) -> None:
+        """Remember whom to ask."""
+        self._provider = f"provider/{provider}"
+
+    @call
+    def complete(self, msg: RecordedCall) -> NoReply:
+        """Serve a call in a task of its own."""
+        return self.serve(answered(self, msg, self._provider))
+
+
+async def answered(actor: GenServer, msg: RecordedCall, target: str) -> LMResponse:
+    """The answer to a call of a run, asked by ``actor``. Raises as :func:`~dspex.actors.recorded_call.recorded`."""
+
+    async def send(ask: Complete) -> LMResponse:
+        response: LMResponse = await actor.call(target, ask, timeout=None)
+        return response
+
+    return await recorded(actor, msg.scope, msg.ordinal, msg.ask, send)

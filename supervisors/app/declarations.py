@@ -1,0 +1,57 @@
+"""What callers say of a module, as configuration takes it: classes and functions by their import paths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
+
+from ...actors.foreign_code import load, path_of
+from ...actors.program import check_program, signature_of
+from ...actors.scoring import reference_of
+from ...actors.settings_types import is_table
+from ...runtime.errors import ConfigError, DefinitionError
+
+
+def declared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings in which ``program``, ``metric`` and ``tools`` may be the things themselves.
+
+    Raises:
+        ConfigError: one of them is not at the top of a module, where it is found again after a restart.
+    """
+    found = dict(settings)
+    if callable(program := found.get("program")):
+        found["program"] = path_of(program, "program")
+    if callable(metric := found.get("metric")):
+        found["metric"] = reference_of(metric) or path_of(metric, "metric")
+    tools = found.get("tools")
+    if isinstance(tools, Iterable) and not isinstance(tools, str | Mapping):
+        each = enumerate(cast("Iterable[object]", tools))
+        found["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in each]
+    return found
+
+
+def program_settings(program: object, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a module that is a program.
+
+    Args:
+        program: its class, or the import path of that.
+        settings: the others; ``signature`` is that of the class if it is not given.
+
+    Raises:
+        ConfigError: it is no program, or none that can be imported.
+        SignatureError: its signature cannot be told.
+    """
+    found = load(program, "program") if isinstance(program, str) else program
+    try:
+        cls = check_program(found)
+    except DefinitionError as error:
+        raise ConfigError(error.message, path="program") from error
+    path = program if isinstance(program, str) else path_of(cls, "program")
+    return {"signature": str(signature_of(cls)), **declared_settings(settings), "kind": "program", "program": path}
+
+
+def _tool(tool: object, at: str) -> object:
+    if is_table(tool):
+        message = tool.get("message")
+        return {**tool, "message": path_of(message, f"{at}.message")} if isinstance(message, type) else dict(tool)
+    return path_of(tool, at) if callable(tool) else tool

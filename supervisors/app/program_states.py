@@ -1,0 +1,83 @@
+"""The state of a module: read, changed for good, saved as JSON and loaded."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...actors.config_messages import UpdateSetting
+from ...actors.module_messages import KEEP, GetState, Keep, UpdateModule
+from ...actors.program_state import ProgramState
+from ...runtime.errors import ConfigError
+from . import names
+from .life import Life
+from .views import CALL_TIMEOUT
+
+
+async def state_of(life: Life, id: str) -> ProgramState:
+    """What a module's predictors tell their models now."""
+    state: ProgramState = await life.call(f"module/{id}", GetState(), timeout=CALL_TIMEOUT)
+    return state
+
+
+async def update_state(
+    life: Life,
+    id: str,
+    state: ProgramState | None,
+    instructions: str | Keep | None = KEEP,
+    demos: Iterable[Mapping[str, Any]] | Keep = KEEP,
+) -> ProgramState:
+    """Change what a module tells; it is refused or applied whole, and part of its configuration from then on."""
+    change = UpdateModule(state=state, instructions=instructions, demos=demos)
+    await life.call(f"module/{id}", change, timeout=CALL_TIMEOUT)
+    whole = await state_of(life, id)
+    kept = ProgramState(whole.predictors, {} if state is None else state.provenance)
+    # By configuration it outlives the actor, and the next change of another setting.
+    await life.call(names.CONFIG, UpdateSetting(("modules", id, "state"), kept.to_dict()), timeout=CALL_TIMEOUT)
+    return kept
+
+
+async def save_state(life: Life, id: str, path: str | os.PathLike[str]) -> None:
+    """Write a module's state to a file: the whole of it, or nothing."""
+    text = json.dumps((await state_of(life, id)).to_dict(), ensure_ascii=False, indent=2)
+    await asyncio.to_thread(_write, Path(path), f"{text}\n")
+
+
+async def load_state(life: Life, id: str, path: str | os.PathLike[str]) -> ProgramState:
+    """Give a module the state in a file."""
+    return await update_state(life, id, await asyncio.to_thread(read_state, path))
+
+
+def read_state(path: str | os.PathLike[str]) -> ProgramState:
+    """The state in a file.
+
+    Raises:
+        OSError: it cannot be read.
+        ConfigError: it holds no state.
+    """
+    try:
+        data = json.loads(Path(path).read_text("utf-8"))
+    except ValueError as error:
+        where = os.fspath(path)
+        message = f"expected the state of a program as JSON, got something else ({error}), at {where}"
+        raise ConfigError(message, path=where, expected="a state as JSON") from None
+    return ProgramState.from_dict(data)
+
+
+def _write(path: Path, text: str) -> None:
+    # Beside the file and then over it: a crash leaves the old one or the new one.
+    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(fresh).replace(path)
+    except BaseException:  # fault boundary: nothing is handled here, half a file is only taken away
+        Path(fresh).unlink()
+        raise
