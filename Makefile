@@ -13,7 +13,7 @@ PYTEST := $(BIN)/python -m pytest
 FAST := $(wildcard tests/unit tests/property tests/integration tests/crash tests/architecture)
 TRACES := $(addprefix tests/conformance/data/,named.jsonl random.jsonl stage.jsonl)
 
-.PHONY: help venv demo test fire seeds lint types bench thespian-suite conformance crash redis wheel examples docs-check clean
+.PHONY: help venv demo test fire seeds lint types bench thespian-suite conformance crash redis wheel dspy examples docs-check clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t18
@@ -82,6 +82,18 @@ redis: $(STAMP) ## limits that processes share, in a real Redis (the system's, o
 wheel: $(STAMP) ## build the distribution and try it in a clean environment
 	@$(PYTEST) -q -m wheel tests/packaging
 
+# DSPy brings 60 packages: it has an environment of its own, and everything else works without it.
+DSPY_STAMP := .venv-dspy/.installed-$(shell pwd -P | cksum | cut -d' ' -f1)
+
+$(DSPY_STAMP): $(STAMP)
+	@echo "making .venv-dspy ..."
+	@$(BIN)/python -m venv --clear .venv-dspy
+	@.venv-dspy/bin/python -m pip --disable-pip-version-check install -q -e '.[test,dspy]'
+	@touch $@
+
+dspy: $(DSPY_STAMP) ## real DSPy on our providers, in an environment of its own (.venv-dspy)
+	@.venv-dspy/bin/python -m pytest -q tests/hosted_dspy
+
 examples: $(STAMP) ## run every example
 	@$(PYTEST) -q tests/docs/test_docs.py -k test_an_example_runs --durations=0
 
@@ -89,5 +101,5 @@ docs-check: $(STAMP) ## run every python block of the documentation
 	@$(PYTEST) -q tests/docs -k 'not test_an_example_runs'
 
 clean: ## remove all that make made
-	@rm -rf .venv build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
+	@rm -rf .venv .venv-dspy build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -59,6 +59,14 @@ class DeclareProvider:
 
 
 @dataclass(frozen=True, slots=True)
+class AmendProvider:
+    """Changes some settings of a configured provider, others stay; answers :class:`~.settings.ProviderSettings`."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class DeclareRoute:
     """Declares a route across providers, or replaces its settings; answers ``RouteSettings``."""
 

@@ -21,6 +21,7 @@ from ..runtime.messages import Down, Reply
 from ..runtime.secret import SecretVault
 from .config_changes import Change, applied, journaled, public, restored, secrets_in
 from .config_messages import (
+    AmendProvider,
     ConfigChanged,
     ConfigStatus,
     ConfigStatusReport,
@@ -39,7 +40,7 @@ from .config_messages import (
     UpdateSetting,
     ValidateSettings,
 )
-from .config_paths import LIMITS, Limits, Path, dotted, find_at, parse_path, plain, read_at
+from .config_paths import LIMITS, Limits, Path, dotted, find_at, parse_path, plain, read_at, tree_of
 from .event_query import EventQuery
 from .event_store import NAME as EVENTS
 from .event_store import AppendAcked, Query
@@ -86,6 +87,7 @@ _ChangeMessage: TypeAlias = (
     UpdateSetting
     | ResetSettings
     | DeclareProvider
+    | AmendProvider
     | DeclareRoute
     | DeclareModule
     | UndeclareProvider
@@ -266,6 +268,10 @@ class ConfigurationActor(GenServer):
                 return self._put(parse_path(path, self._limits), value)
             case DeclareProvider(name, settings):
                 return self._put(parse_path(("ai", "providers", name), self._limits), settings)
+            case AmendProvider(name, settings):
+                # At its turn: of two at the same time neither is lost.
+                path = parse_path(("ai", "providers", name), self._limits)
+                return self._put(path, tree_of(read_at(self._settings, path)) | settings)
             case DeclareRoute(name, settings):
                 return self._put(parse_path(("ai", "routes", name), self._limits), settings)
             case UndeclareRoute(name):
@@ -405,6 +411,7 @@ def _touches(wanted: Path, changed: Path) -> bool:
 
 __all__ = (
     "MAX_WAITING",
+    "AmendProvider",
     "ConfigChanged",
     "ConfigStatus",
     "ConfigStatusReport",

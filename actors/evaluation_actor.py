@@ -7,16 +7,14 @@ stopped, and answers its report to whoever asks.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..runtime.calls import Call
-from ..runtime.context import Context
 from ..runtime.errors import Error, RunConflict, RunStopped, StoreError
 from ..runtime.gen_server import Continue, Fail, GenServer, NoReply, Stop, call, info
-from ..runtime.messages import TaskDone, TaskFailed
-from .evaluation import EvaluationProgress, EvaluationRow, Evaluator, Outcome, check_whole
+from ..runtime.messages import Reply, TaskDone, TaskFailed
+from .evaluation import EvaluationProgress, EvaluationRow, Evaluator, Outcome
 from .evaluation_events import EvaluationEnded, EvaluationProgressed, EvaluationStarted
 from .evaluation_journal import TRIAL, EvaluationJournal, RecordedHost
 from .evaluation_plan import KIND, EvaluationPlan
@@ -24,12 +22,12 @@ from .evaluation_report import EvaluationReport
 from .event_outbox import EventOutbox
 from .events import Event, stamp
 from .examples import Example
-from .module_messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, Predict, PredictOptions
+from .module_messages import ModuleInfo, ModuleStatus, Predict
 from .prediction import Prediction
 from .registry import announce
 from .run_messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo, Wished
 from .run_scope import RunScope
-from .scoring import Host, MetricResult, Scorer
+from .scoring import Host, MetricResult
 from .signature import Signature
 
 STARTED: Final = ("dspex", "evaluation", "start")
@@ -84,6 +82,8 @@ class EvaluationRun(GenServer):
         self._plan = plan
         self._inputs = Signature(status.signature).input_names
         self._timeout = (plan.options.timeout or status.options.timeout) + _ANSWER_TIME
+        # More would but wait at the module, where waiting counts against the time of a prediction.
+        self._workers = min(plan.workers, status.max_concurrency)
         self._outbox = EventOutbox(self.system)
         self._waiting: list[Call] = []
         self._report: EvaluationReport | None = None
@@ -94,7 +94,7 @@ class EvaluationRun(GenServer):
             self._predict,
             self._score,
             monotonic=self.clock.monotonic,
-            workers=min(plan.workers, max(len(plan.dataset), 1)),
+            workers=min(self._workers, max(len(plan.dataset), 1)),
             max_errors=plan.max_errors,
             on_row=self._row_done,
             keep=None if self._journal is None else self._journal.keep,
@@ -115,7 +115,7 @@ class EvaluationRun(GenServer):
             module=plan.module,
             metric=plan.scorer.name,
             examples=len(plan.dataset),
-            workers=plan.workers,
+            workers=self._workers,
         )
         self.system.telemetry.execute(STARTED, {"examples": len(plan.dataset)}, self._facts())
         self._announce()
@@ -143,7 +143,7 @@ class EvaluationRun(GenServer):
             except RunStopped:  # its budget is spent: what was done is reported
                 evaluator.stop("stopped")
             if journal is not None and ended is None:
-                await journal.tell(self._progress(), evaluator.outcome)
+                await journal.end(self._progress(), evaluator.outcome or "completed")
         except (RunConflict, StoreError) as error:
             return error
         return tuple(evaluator.rows[index] for index in sorted(evaluator.rows))
@@ -179,6 +179,8 @@ class EvaluationRun(GenServer):
                 score=progress.score,
             )
             self._announce()
+            if self._journal is not None and done < total:
+                self._journal.tell(progress)
 
     def _tell(self, now: float) -> None:
         """Telemetry of what was done since the last time."""
@@ -213,6 +215,10 @@ class EvaluationRun(GenServer):
         self._waiting.clear()
 
     @info
+    def progress_noted(self, msg: Reply) -> None:
+        """How far it is was written down, or was not: the next row will meet that too."""
+
+    @info
     def work_failed(self, msg: TaskFailed) -> Stop:
         """A defect."""
         return Stop(msg.reason)
@@ -229,7 +235,7 @@ class EvaluationRun(GenServer):
             rows=rows,
             total=len(plan.dataset),
             outcome=outcome,
-            workers=plan.workers,
+            workers=self._workers,
             duration=now - self._began,
             correlation_id=self._trace.trace_id,
             inputs=tuple(self._inputs),
@@ -269,7 +275,7 @@ class EvaluationRun(GenServer):
         """How it is."""
         plan, report = self._plan, self._report
         elapsed = self.clock.monotonic() - self._began if report is None else report.duration
-        return EvaluationStatus(self._progress(), self._state, plan.module, plan.scorer.name, plan.workers, elapsed)
+        return EvaluationStatus(self._progress(), self._state, plan.module, plan.scorer.name, self._workers, elapsed)
 
     @call
     def pause(self, msg: PauseRun) -> EvaluationStatus:

@@ -20,7 +20,7 @@ from .lm import LMResponse, Usage
 from .prediction import Prediction, PredictionInfo
 from .provider_messages import Complete
 from .recorded_call import recorded
-from .run_messages import FINAL, Entry, JournalInfo, JournalStatus, RecallAll, Record, RunState
+from .run_messages import Entry, JournalInfo, JournalStatus, RecallAll, Record, RunState
 from .run_scope import RunScope
 
 T = TypeVar("T")
@@ -32,6 +32,7 @@ _STATES: Final[dict[Outcome, RunState]] = {
     "cancelled": "cancelled",
     "stopped": "budget_exhausted",
 }
+_ENDED: Final[dict[RunState, Outcome]] = {state: outcome for outcome, state in _STATES.items()}
 
 
 class EvaluationJournal:
@@ -57,8 +58,7 @@ class EvaluationJournal:
         status: JournalStatus = await self._actor.call(self._name, JournalInfo(), timeout=None)
         kept: list[Entry] = await self._actor.call(self._name, RecallAll("row"), timeout=None)
         rows = [decode_row(entry.value, dataset) for entry in kept]
-        ended = next((outcome for outcome, state in _STATES.items() if state == status.state), None)
-        return {row.index: row for row in rows}, ended if status.state in FINAL else None
+        return {row.index: row for row in rows}, _ENDED.get(status.state)
 
     async def keep(self, row: EvaluationRow) -> None:
         """Keep a row. One that failed because an actor was away is not kept: it is done again.
@@ -71,11 +71,14 @@ class EvaluationJournal:
             entry = Entry("row", f"{TRIAL}\x1f{row.index}", encode_row(row))
             await self._actor.call(self._name, Record((entry,)), timeout=None)
 
-    async def tell(self, now: EvaluationProgress, outcome: Outcome | None = None) -> None:
-        """Write down how far it is, or how it ended. Raises as :meth:`keep`."""
-        progress = {"step": now.done, "steps": now.total, "errors": now.failures, "best_score": now.score}
-        state = None if outcome is None else _STATES[outcome]
-        await self._actor.call(self._name, Record(progress=progress, state=state), timeout=None)
+    def tell(self, now: EvaluationProgress) -> None:
+        """Write down how far it is; the answer comes as a :class:`~dspex.runtime.messages.Reply`."""
+        self._actor.request(self._name, Record(progress=_progress(now)), timeout=None, tag=TRIAL)
+
+    async def end(self, now: EvaluationProgress, outcome: Outcome) -> None:
+        """Write down how it ended. Raises as :meth:`keep`."""
+        record = Record(progress=_progress(now), state=_STATES[outcome])
+        await self._actor.call(self._name, record, timeout=None)
 
 
 class RecordedHost:
@@ -108,6 +111,10 @@ class RecordedHost:
         return await self._actor.run_blocking(function, *args)
 
 
+def _progress(now: EvaluationProgress) -> dict[str, Any]:
+    return {"step": now.done, "steps": now.total, "errors": now.failures, "best_score": now.score}
+
+
 def encode_row(row: EvaluationRow) -> str:
     """A row as JSON text, without its example; what is no JSON in a prediction becomes text."""
     fields = {name: getattr(row, name) for name in ("index", "score", "error", "message", "feedback", "duration")}
@@ -133,7 +140,8 @@ def decode_row(text: str, dataset: Sequence[Example]) -> EvaluationRow:
     fields: dict[str, Any] = json.loads(text)
     predicted, info = fields.pop("predicted", None), fields.pop("info", None)
     prediction = None if predicted is None else Prediction(predicted, _info(info))
-    return EvaluationRow(example=dataset[fields["index"]], prediction=prediction, **fields)
+    index: int = fields.pop("index")
+    return EvaluationRow(index, dataset[index], prediction=prediction, **fields)
 
 
 def _info(kept: dict[str, Any]) -> PredictionInfo:

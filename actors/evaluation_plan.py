@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -14,6 +15,7 @@ from .examples import Example
 from .lm import canonical_json
 from .module_messages import DEFAULT_OPTIONS, ModuleStatus, PredictOptions
 from .run_plan import data_hash
+from .run_program import source_hash
 from .scoring import Scorer
 
 KIND: Final = "evaluation"
@@ -29,7 +31,7 @@ class EvaluationPlan:
         module: id of the module.
         dataset: the examples.
         scorer: the metric.
-        workers: examples in work at once.
+        workers: examples in work at once; never more than the module works on at once.
         max_errors: failures that are borne; the next one ends the evaluation. None bears all.
         options: of each prediction.
         predict: further fields of each :class:`~.module_messages.Predict`: the ``state`` of a candidate...
@@ -65,11 +67,12 @@ def fingerprint(plan: EvaluationPlan, module: ModuleStatus) -> dict[str, str]:
         module: what the module says of itself.
     """
     program = [module.kind, module.signature, module.instructions, module.demos, module.provider, module.adapter]
+    metric = plan.scorer.metric
     options = [plan.options.over(module.options), plan.predict]
     return {
         "program": _hash([str(each) for each in (*program, *options)]),
         "data": data_hash(plan.dataset),
-        "metric": plan.scorer.name,
+        "metric": f"{plan.scorer.name} {source_hash(metric if inspect.isroutine(metric) else type(metric))}",
     }
 
 

@@ -12,6 +12,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import aiohttp
@@ -27,6 +28,25 @@ MAX_HEADER: Final = 64 * 1024
 READ_AHEAD: Final = 64 * 1024
 COMPRESSED_PIECE: Final = 4096
 UPLOAD_PIECE: Final = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class PlainAnswer:
+    """An answer that is not compressed: of ``httpx.Response``, which takes long to make, what is read of it.
+
+    Attributes:
+        status_code: of HTTP.
+        raw_headers: names and values, as they were sent.
+        stream: the body.
+    """
+
+    status_code: int
+    raw_headers: tuple[tuple[bytes, bytes], ...]
+    stream: httpx.AsyncByteStream
+
+    async def aclose(self) -> None:
+        """End it. May be called again."""
+        await self.stream.aclose()
 
 
 class AiohttpTransport:
@@ -48,7 +68,7 @@ class AiohttpTransport:
         self._limits = aiohttp.ClientTimeout(total=None, connect=connect)
         self._session: aiohttp.ClientSession | None = None
 
-    async def request(self, method: str, url: str, headers: dict[str, str], body: bytes) -> httpx.Response:
+    async def request(self, method: str, url: str, headers: dict[str, str], body: bytes) -> httpx.Response | PlainAnswer:
         """Send a request; its body must be there in whole.
 
         Raises:
@@ -67,6 +87,8 @@ class AiohttpTransport:
             raise httpx.WriteTimeout("") from error
         except (aiohttp.ClientError, OSError) as error:
             raise _as_httpx(error) from error
+        if "content-encoding" not in answer.headers:
+            return PlainAnswer(answer.status, answer.raw_headers, _Body(answer))
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
     async def _sent(

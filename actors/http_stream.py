@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from typing import Final
 
 import httpx
 
 from ..runtime.errors import LMError
 from .http_failures import HTTPX_ERRORS, HttpFailures
+from .http_over_aiohttp import PlainAnswer
 from .scrub import REDACTED
 from .transport import HttpResponse
 
@@ -23,7 +24,7 @@ class HttpxStream:
     It holds one of the transport's connections until it is closed or read to its end.
 
     Args:
-        answer: what httpx gave, its body not read.
+        answer: what the network gave, its body not read.
         failures: makes the errors.
         secrets: what must not show in them.
         on_closed: told once, when the connection is free again.
@@ -31,7 +32,7 @@ class HttpxStream:
 
     def __init__(
         self,
-        answer: httpx.Response,
+        answer: httpx.Response | PlainAnswer,
         failures: HttpFailures,
         secrets: tuple[str, ...],
         on_closed: Callable[[], None],
@@ -41,8 +42,11 @@ class HttpxStream:
         self._secrets = secrets
         self._on_closed = on_closed
         self._ended = self._closed = False
-        headers = _headers(answer)
-        self._pieces = answer.aiter_bytes() if "content-encoding" in headers else _plain(answer)
+        if isinstance(answer, PlainAnswer):
+            headers, self._pieces = _headers(answer.raw_headers), aiter(answer.stream)
+        else:
+            headers = _headers(answer.headers.raw)
+            self._pieces = answer.aiter_bytes()
         for name in _KEPT:
             if name in headers and any(len(secret) > 3 and secret in headers[name] for secret in secrets):
                 headers[name] = REDACTED
@@ -91,16 +95,10 @@ class HttpxStream:
         return {"status": self._head.status}
 
 
-def _headers(answer: httpx.Response) -> dict[str, str]:
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
     """Header values by lower-case name; those of one name are joined, as HTTP has it."""
     headers: dict[str, str] = {}
-    for raw_name, raw_value in answer.headers.raw:
+    for raw_name, raw_value in raw:
         name, value = raw_name.decode("latin-1").lower(), raw_value.decode("latin-1")
         headers[name] = f"{headers[name]}, {value}" if name in headers else value
     return headers
-
-
-def _plain(answer: httpx.Response) -> AsyncIterator[bytes]:
-    # Nothing to decompress: without httpx's two layers between each piece and its reader.
-    assert isinstance(answer.stream, httpx.AsyncByteStream)
-    return aiter(answer.stream)

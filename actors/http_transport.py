@@ -19,7 +19,7 @@ import httpx
 
 from ..runtime.errors import ConfigError, LMError
 from .http_failures import HTTPX_ERRORS, HttpFailures
-from .http_over_aiohttp import AiohttpTransport
+from .http_over_aiohttp import AiohttpTransport, PlainAnswer
 from .http_stream import HttpxStream
 from .transport import HttpRequest, HttpResponse
 
@@ -125,7 +125,7 @@ class HttpTransport:
             if stream is None:
                 self._free.release()
 
-    async def _head_of(self, request: HttpRequest) -> httpx.Response | LMError:
+    async def _head_of(self, request: HttpRequest) -> httpx.Response | PlainAnswer | LMError:
         if not _sendable("".join(chain(request.headers, request.headers.values()))):
             bad = next(name for name, value in request.headers.items() if not _sendable(name + value))
             # Refused here, because the libraries' errors would quote the value, or be of any class.

@@ -58,6 +58,10 @@ class Metric:
             raise MetricError(f"expected rising finite buckets, got {self.buckets!r}, at {self.name!r}", name=self.name)
 
 
+Value: TypeAlias = tuple[Kind, str, Labels, float]
+"""What an :class:`Update` holds: kind, name, labels, value; one is a value too."""
+
+
 class Update(NamedTuple):
     """One value for one series; made by :func:`update`, which checks it."""
 

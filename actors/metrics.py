@@ -16,7 +16,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from ..runtime.errors import MetricError
-from .metric_values import DEFAULT_BUCKETS, LM_BUCKETS, LabelValue, Metric, Update, update
+from .metric_values import DEFAULT_BUCKETS, LM_BUCKETS, LabelValue, Metric, Update, Value, update
 from .metrics_snapshot import OVERFLOW, Family, HistogramValue, Kind, Labels, MetricsSnapshot, Series
 from .quantiles import QuantileSketch
 
@@ -137,14 +137,19 @@ class Metrics:
         """Count a number into a histogram. Raises as :func:`update` and :meth:`record`."""
         self.record(update("histogram", name, value, labels), now)
 
-    def record(self, one: Update, now: float) -> None:
+    def record(self, one: Value, now: float) -> None:
         """Take a checked value.
 
         Raises:
             MetricError: the metric is of another kind, or there are too many metrics.
         """
         kind, name, labels, value = one
-        series = self._series(self._family(name, kind), labels, now)
+        family = self._families.get(name)
+        if family is None or family.metric.kind != kind:
+            family = self._family(name, kind)
+        series = family.series.get(labels)
+        if series is None:
+            series = self._series(family, labels, now)
         if series.histogram is not None:
             series.histogram.add(value)
         elif kind == "counter":

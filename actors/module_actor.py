@@ -1,7 +1,8 @@
 """The module actor, ``module/<id>``: a signature, answered by one kind of work with models (``module_kinds/``).
 
 Each prediction is a task of its own: check the inputs, wait for a turn, do what the kind does. Many run at once, up to
-``max_concurrency``; the rest wait in turn, up to ``max_queue``. A refused input, a failed request and an answer that does not fit are replies; only a defect ends the actor.
+``max_concurrency``; the rest wait in turn, up to ``max_queue``. A refused input, a failed request and an answer that
+does not fit are replies; only a defect ends the actor.
 """
 
 from __future__ import annotations
@@ -37,9 +38,9 @@ from .execution import Execution
 from .model_calls import ModelCalls
 from .module_kind import Answer, LastCall
 from .module_messages import (
+    GetState,
     Health,
     Keep,
-    GetState,
     ModuleInfo,
     ModuleStatus,
     Predict,

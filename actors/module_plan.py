@@ -120,7 +120,7 @@ class ModulePlan:
             if name not in predictors:
                 known = ", ".join(predictors)
                 message = (
-                    f"expected one of the predictors {known}, got {name!r}{did_you_mean(name, predictors)}, at state"
+                    f"expected one of the predictors {known}, got {name!r}, at state{did_you_mean(name, predictors)}"
                 )
                 raise ConfigError(message, path="state", expected=known, got=name)
             predictors[name] = predictors[name].with_state(each, name)

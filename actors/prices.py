@@ -83,6 +83,8 @@ def estimate_cost(
         prices: the user's own, by model.
         base_url: the server's address; by default that of the kind.
     """
+    if not prices and _row(model.removeprefix("models/"), base_url or BASE_URLS.get(provider_kind, "")) is None:
+        return None
     costs = [
         cost_of(
             Usage(input_tokens=input_tokens, output_tokens=output_tokens, cache_write_tokens=written),

@@ -22,10 +22,9 @@ from .module_kind import Answer, LastCall
 from .prediction import Prediction
 from .reasoning import with_reasoning
 from .signature import Signature
-from .signature_classes import class_type
+from .signature_class import type_of
 from .signature_field import Field
-from .signature_parse import parse_type
-from .signature_types import CONTAINERS, SCALARS, STR, FieldType
+from .signature_types import STR
 from .signature_values import check_inputs
 
 if TYPE_CHECKING:
@@ -92,7 +91,7 @@ class Module:
 
     Attributes:
         signature: what the program takes and gives, as text or value; if it is not given, the parameters of ``forward``
-            and the outputs of the predictor that was declared last.
+            that have no default, and the outputs of the predictor that was declared last.
     """
 
     signature: ClassVar[str | Signature | None] = None
@@ -163,18 +162,11 @@ def signature_of(program: type[Module]) -> Signature:
             expected = "a signature, as forward takes more than named parameters"
             where = f"{program.__qualname__}.forward, parameter {name!r}"
             raise SignatureError(f"expected {expected}, got none, at {where}", expected=expected, got=None, field=name)
-        inputs.append(Field(name, _type_of(parameter.annotation)))
+        if parameter.default is parameter.empty:
+            untyped = parameter.annotation is parameter.empty
+            inputs.append(Field(name, STR if untyped else type_of(parameter.annotation)))
     last = list(predictors_of(program).values())[-1]
     return Signature.of(inputs, last.outputs)
-
-
-def _type_of(annotation: Any) -> FieldType:
-    if annotation is inspect.Parameter.empty:
-        return STR
-    if not isinstance(annotation, type):
-        return parse_type(str(annotation).replace("typing.", ""))
-    plain = annotation.__name__ in (*SCALARS, *CONTAINERS)
-    return parse_type(annotation.__name__) if plain else class_type(annotation)
 
 
 async def run_program(program: type[Module], calls: ModelCalls, inputs: Mapping[str, Any]) -> Answer:

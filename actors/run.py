@@ -138,7 +138,7 @@ class OptimizationRun(GenServer):
         await self._finish(end)
 
     async def _finish(self, end: _End) -> None:
-        bench, plan = self._bench, self._plan
+        bench = self._bench
         assert bench is not None
         state, score = (end.state, end.score) if end.state is not None else self._best(bench)
         journal = await self._journal()
@@ -159,8 +159,8 @@ class OptimizationRun(GenServer):
         )
         self.system.telemetry.execute(
             ("dspex", "optimization", "stop"),
-            {"duration": bench.elapsed, "score": score, "calls": journal.paid.calls, "cost": journal.paid.money},
-            {"run": plan.run, "method": plan.optimizer.method, "outcome": end.outcome},
+            {"duration": bench.elapsed, "best_score": score, **_spent(journal.paid)},
+            {**self._labels, "outcome": end.outcome},
         )
         await self._forget_budget()
         self._over(journal)
@@ -227,8 +227,7 @@ class OptimizationRun(GenServer):
     async def trial_done(self, trial: Trial) -> None:
         """See :class:`~.run_bench.Watcher`."""
         measurements = {"score": trial.score, "examples": trial.examples, "errors": trial.errors}
-        facts = {"run": self._plan.run, "method": self._plan.optimizer.method}
-        self.system.telemetry.execute(("dspex", "optimization", "trial"), measurements, facts)
+        self.system.telemetry.execute(("dspex", "optimization", "trial"), measurements, self._labels)
         await self._write()
         self._announce()
 
@@ -257,8 +256,8 @@ class OptimizationRun(GenServer):
         )
         self.system.telemetry.execute(
             ("dspex", "optimization", "iteration"),
-            {"score": step.score, "best_score": step.best_score},
-            {"run": plan.run, "method": plan.optimizer.method},
+            {"score": step.score, "best_score": step.best_score, **_spent((await self._journal()).paid)},
+            self._labels,
         )
         await self._write()
         self._announce()
@@ -405,6 +404,10 @@ class OptimizationRun(GenServer):
         self._outbox.emit(stamp(self, kind, run_id=self._plan.run, **facts))
 
     @property
+    def _labels(self) -> dict[str, str]:
+        return {"run": self._plan.run, "module": self._plan.module, "method": self._plan.optimizer.method}
+
+    @property
     def _account(self) -> str:
         return f"run/{self._plan.run}"
 
@@ -430,6 +433,10 @@ class OptimizationRun(GenServer):
             await self.call(BUDGETS, SetBudget(self._account, None))
         except CallError:
             return  # nobody spends on it any more
+
+
+def _spent(paid: Paid) -> dict[str, Any]:
+    return {"calls": paid.calls, "cost": paid.money}
 
 
 def _left(limit: Any, paid: Any, counted: Any) -> Any:

@@ -29,6 +29,7 @@ from ..runtime.errors import (
     StoreError,
 )
 from ..runtime.gen_server import GenServer
+from .evaluation_journal import RecordedHost
 from .examples import Example
 from .lm import LMRequest, LMResponse, Message
 from .module_messages import Predict
@@ -46,11 +47,19 @@ from .signature import Signature
 T = TypeVar("T")
 ANSWER_TIME: Final = 5.0
 """Seconds beyond a module's own deadline in which its word about a missed one arrives."""
-TRIES: Final = 6
-"""How often an example is tried whose module, or its provider, died under it; then it failed."""
+TRIES: Final = 9
+"""How often an example is tried whose module, or its provider, dies under it: some twelve seconds. Then it failed."""
 FIRST_PAUSE: Final = 0.05
 _DIED: Final = (ActorDied, CallCancelled, NameUnavailable, NoProcess, Overloaded)
-_HOPELESS: Final = (LMAuthError, LMQuotaExceeded, ApplicationDown, RunConflict, StoreError)
+_HOPELESS: Final = (
+    LMAuthError,
+    LMQuotaExceeded,
+    NoProcess,
+    NameUnavailable,
+    ApplicationDown,
+    RunConflict,
+    StoreError,
+)
 """Failures that the next example would meet too: they end the work, and are no example's score."""
 
 
@@ -262,7 +271,8 @@ class RunBench:
         calls = prediction.info.calls if trace else ()
         outcome = Outcome(index, 0.0, prediction, calls=calls)
         try:
-            judged = await plan.scorer.score(example, prediction, self._actor)
+            host = RecordedHost(self._actor, scope.within("metric"))
+            judged = await plan.scorer.score(example, prediction, host)
         except LMBudgetExceeded as error:
             raise self._stop("budget_exhausted", error.message) from error
         except _HOPELESS:

@@ -56,4 +56,5 @@ def decode_row(text: str, index: int, example: Example, state: ProgramState, *, 
 
 
 def _plain(value: object) -> Any:
-    return to_jsonable_python(value, fallback=str, inf_nan_mode="strings")
+    # What is not finite is no JSON either: its word stands for it.
+    return json.loads(json.dumps(to_jsonable_python(value, fallback=str)), parse_constant=str)

@@ -110,6 +110,7 @@ class Scorer:
         blocking: whether a plain function is run on a daemon thread.
 
     Attributes:
+        metric: the metric itself.
         name: what reports call it.
         reference: text by which another process finds it again (:func:`reference_of`), or None.
 
@@ -118,10 +119,10 @@ class Scorer:
     """
 
     def __init__(self, metric: Metric, *, blocking: bool = False) -> None:
-        self._metric = find_metric(metric)
+        self.metric = find_metric(metric)
         self._blocking = blocking
-        self.reference = metric if isinstance(metric, str) else reference_of(self._metric)
-        self.name = self.reference or _shown(self._metric)
+        self.reference = metric if isinstance(metric, str) else reference_of(self.metric)
+        self.name = self.reference or _shown(self.metric)
 
     async def score(self, example: Example, prediction: Prediction, host: Host) -> MetricResult:
         """Score one prediction.
@@ -131,12 +132,12 @@ class Scorer:
             Exception: whatever the metric raised.
         """
         found: object
-        if isinstance(self._metric, Judge):
-            found = await self._metric.judge(example, prediction, host)
+        if isinstance(self.metric, Judge):
+            found = await self.metric.judge(example, prediction, host)
         elif self._blocking:
-            found = await host.run_blocking(self._metric, example, prediction)
+            found = await host.run_blocking(self.metric, example, prediction)
         else:
-            found = self._metric(example, prediction)
+            found = self.metric(example, prediction)
         if inspect.isawaitable(found):
             found = await found
         return read_score(found, self.name)

@@ -62,6 +62,8 @@ class Constraints:
     @property
     def given(self) -> dict[str, Any]:
         """Those that are set, by name."""
+        if self is FREE:  # most fields are, and each prompt asks
+            return {}
         return {name: value for name in CONSTRAINTS if (value := getattr(self, name)) is not None}
 
     def __str__(self) -> str:

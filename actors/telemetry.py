@@ -17,7 +17,7 @@ from typing import cast as cast_type
 
 from ..runtime.errors import ApplicationDown, ForkedProcess, MetricError
 from ..runtime.gen_server import GenServer, call, cast, info
-from .metric_values import LabelValue, Update, update
+from .metric_values import LabelValue, Update, Value, update
 from .metrics import Metrics
 from .metrics_snapshot import Kind, MetricsSnapshot
 from .settings import TelemetrySettings
@@ -243,7 +243,7 @@ class TelemetryActor(GenServer):
         """Take over what is buffered."""
         self._take(self._collector.drain())
 
-    def _take(self, updates: Iterable[Update]) -> None:
+    def _take(self, updates: Iterable[Value]) -> None:
         now = self.clock.monotonic()
         for one in updates:
             try:

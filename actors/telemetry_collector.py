@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..runtime.telemetry import EventName, Telemetry
-from .metric_values import Update
+from .metric_values import Value
 from .telemetry_events import Translator
 
 
@@ -29,7 +29,7 @@ class Collector:
         self._translator = translator
         self._limit = limit
         self._wake = wake
-        self._buffer: deque[Update] = deque()
+        self._buffer: deque[Value] = deque()
         self._awake = False
         self._lock = threading.Lock()
         self._id = ("dspex.metrics", id(self))
@@ -51,7 +51,7 @@ class Collector:
         """Whether the handler is attached."""
         return any(one.id == self._id for one in self._telemetry.list_handlers())
 
-    def drain(self) -> tuple[Update, ...]:
+    def drain(self) -> tuple[Value, ...]:
         """Take what is buffered."""
         # First of all: what comes from now on wakes again, so nothing stays behind unnoticed.
         self._awake = False
@@ -65,12 +65,12 @@ class Collector:
     def _handle(
         self, event: EventName, measurements: Mapping[str, Any], metadata: Mapping[str, Any], config: Any
     ) -> None:
-        updates = self._translator.translate(event, measurements, metadata)
-        if len(self._buffer) + len(updates) > self._limit:
+        values = self._translator.values(event, measurements, metadata)
+        if len(self._buffer) + len(values) > self._limit:
             with self._lock:
-                self.dropped += len(updates)
+                self.dropped += len(values)
         else:
-            self._buffer.extend(updates)
+            self._buffer.extend(values)
         if not self._awake and self._buffer:
             self._awake = True
             self._wake()

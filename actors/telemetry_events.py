@@ -16,8 +16,8 @@ from decimal import Decimal
 from typing import Any, Final, TypeAlias
 
 from ..runtime.telemetry import HANDLER_FAILURE, EventName
-from .metric_values import DEFAULT_BUCKETS, LM_BUCKETS, MAX_LABEL_LENGTH, Metric, Update, label_key
-from .metrics_snapshot import Labels
+from .metric_values import DEFAULT_BUCKETS, LM_BUCKETS, MAX_LABEL_LENGTH, Metric, Update, Value, label_key
+from .metrics_snapshot import Kind, Labels
 
 Metadata: TypeAlias = Mapping[str, Any]
 Source: TypeAlias = str | Callable[[Metadata], object]
@@ -202,6 +202,10 @@ EVALUATED: Final = _counter("dspex_evaluation_examples_total", "Examples that ev
 EVALUATION_FAILURES: Final = _counter("dspex_evaluation_failures_total", "Examples of evaluations that failed.")
 EVALUATION_SCORE: Final = _gauge("dspex_evaluation_score", "Mean score of the latest evaluation, 0 to 1.")
 EVALUATION_SECONDS: Final = _timing("dspex_evaluation_seconds", "How long evaluations took.", LM_BUCKETS)
+OPTIMIZATIONS: Final = _counter("dspex_optimizations_total", "Optimization runs that ended, by how they ended.")
+OPTIMIZATION_TRIALS: Final = _counter("dspex_optimization_trials_total", "Trials that optimization runs did.")
+OPTIMIZATION_SCORE: Final = _gauge("dspex_optimization_score", "Best score of the latest optimization run, 0 to 1.")
+OPTIMIZATION_COST: Final = _gauge("dspex_optimization_cost_usd", "What the latest optimization run cost so far.")
 SUPERVISOR_REPORTS: Final = _counter("dspex_supervisor_reports_total", "Supervisor reports, by kind.")
 SUPERVISOR_RESTARTS: Final = _counter(
     "dspex_supervisor_restarts_total", "Ends of children that called for a restart, the one that trips included."
@@ -257,6 +261,16 @@ def _evaluation() -> Iterable[Rule]:
     yield Rule(stop, EVALUATION_SECONDS, "duration", _BY_MODULE)
 
 
+def _optimization() -> Iterable[Rule]:
+    trial, stop = ("dspex", "optimization", "trial"), ("dspex", "optimization", "stop")
+    labels = (*_BY_MODULE, ("method", "method"))
+    yield Rule(stop, OPTIMIZATIONS, None, (*labels, ("outcome", "outcome")))
+    yield Rule(trial, OPTIMIZATION_TRIALS, None, labels)
+    for event in (("dspex", "optimization", "iteration"), stop):
+        yield Rule(event, OPTIMIZATION_SCORE, "best_score", labels)
+        yield Rule(event, OPTIMIZATION_COST, "cost", labels)
+
+
 def _protection() -> Iterable[Rule]:
     gate = (("gate", "gate"), *_BY_PROVIDER)
     reason = (*_BY_PROVIDER, ("reason", "reason"))
@@ -300,6 +314,7 @@ RULES: Final[tuple[Rule, ...]] = (
     *_module("exception", _status),
     Rule(("dspex", "module", "exception"), MODULE_ERRORS, None, (("code", _code), *_BY_MODULE), _is_failure),
     *_evaluation(),
+    *_optimization(),
     Rule(("dspex", "supervisor", "report"), SUPERVISOR_REPORTS, None, (("kind", "kind"), ("supervisor", _SUPERVISOR))),
     Rule(("dspex", "supervisor", "report"), SUPERVISOR_RESTARTS, None, (("supervisor", _SUPERVISOR),), _is_restart),
     Rule(("dspex", "supervisor", "start"), SUPERVISOR_STARTS, None, (("supervisor", _SUPERVISOR),)),
@@ -379,20 +394,26 @@ def usable_number(kind: str, value: object) -> float | None:
     return value if fits and (kind != "counter" or value >= 0) else None
 
 
+_Step: TypeAlias = tuple[Callable[[Metadata], bool] | None, str | Callable[[Metadata], float] | None, Kind, str]
+
+
 class _Table:
     """The rules of one event, and the labels that they made of values seen before: making them is what costs."""
 
-    __slots__ = ("_known", "_sources", "rules")
+    __slots__ = ("_known", "_sources", "rules", "steps")
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.rules = tuple(rules)
+        self.steps: tuple[_Step, ...] = tuple(
+            (one.when, one.value, one.metric.kind, one.metric.name) for one in self.rules
+        )
         sources = dict.fromkeys(source for rule in self.rules for _, source in rule.labels)
         self._sources = tuple(source for source in sources if not isinstance(source, _Constant))
         self._known: dict[tuple[object, ...], tuple[Labels, ...]] = {}
 
     def labels(self, metadata: Metadata) -> tuple[Labels, ...]:
         """The labels of each rule."""
-        values = tuple([metadata.get(one) if type(one) is str else one(metadata) for one in self._sources])  # type: ignore[operator]
+        values = tuple([metadata.get(one) if isinstance(one, str) else one(metadata) for one in self._sources])
         try:
             known = self._known.get(values)
         except TypeError:  # a value that has no hash
@@ -433,22 +454,26 @@ class Translator:
 
     def translate(self, event: EventName, measurements: Mapping[str, Any], metadata: Metadata) -> list[Update]:
         """What one event says; unknown measurements are left out, unusable ones counted in ``malformed``."""
-        updates: list[Update] = []
+        return [Update(*one) for one in self.values(event, measurements, metadata)]
+
+    def values(self, event: EventName, measurements: Mapping[str, Any], metadata: Metadata) -> list[Value]:
+        """As :meth:`translate`, in plain tuples: those are made twice as fast, and are no work for the collector."""
+        values: list[Value] = []
         table = self._by_event.get(event)
         if table is None:
-            return updates
-        for rule, labels in zip(table.rules, table.labels(metadata), strict=True):
-            if rule.when is not None and not rule.when(metadata):
+            return values
+        for (when, source, kind, name), labels in zip(table.steps, table.labels(metadata), strict=True):
+            if when is not None and not when(metadata):
                 continue
-            metric, number = rule.metric, 1.0
-            if rule.value is not None:
-                measured = measurements.get(rule.value) if isinstance(rule.value, str) else rule.value(metadata)
-                if measured is None:
-                    continue
-                usable = usable_number(metric.kind, measured)
-                if usable is None:
-                    self.malformed += 1
-                    continue
-                number = usable
-            updates.append(Update(metric.kind, metric.name, labels, number))
-        return updates
+            if source is None:
+                values.append((kind, name, labels, 1.0))
+                continue
+            measured = measurements.get(source) if isinstance(source, str) else source(metadata)
+            if measured is None:
+                continue
+            usable = usable_number(kind, measured)
+            if usable is None:
+                self.malformed += 1
+            else:
+                values.append((kind, name, labels, usable))
+        return values

@@ -8,6 +8,7 @@ what is wrong with a configuration file.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import json
 import signal
@@ -93,6 +94,10 @@ def run(
             _say(f"{problem.severity}: {problem}")
         app.on_exit(lambda reason: told.put(None))
         _print(app.tree())
+        # What is loaded by now lives as long as the process: the collector need not walk through all of it again and
+        # again, for up to 100 ms each time. A command may decide that; a library may not, for its host.
+        gc.collect()
+        gc.freeze()
         told.get()
         if app.health().status == "stopped":
             _say(f"the application ended: {describe(app.wait())}", style="red")

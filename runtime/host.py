@@ -64,9 +64,11 @@ class Host:
                 loop = asyncio.get_running_loop()
             except RuntimeError as error:
                 raise UsageError("loop='current' needs a running event loop; there is none here") from error
+            self._engine.log.garbage.open()
             self._engine.adopt_loop(loop, threading.get_ident())
             self._guard = loop.create_task(self._watch_loop())
             return
+        self._engine.log.garbage.open()
         ready = threading.Event()
         # A daemon: an engine that nobody stopped must not keep the interpreter from exiting.
         self._thread = threading.Thread(
@@ -203,6 +205,7 @@ class Host:
             return  # a stop was under way when the loop ended
         engine = self._engine
         engine.outside.closed = True
+        engine.log.garbage.close()
         engine.timers.close()
         engine.executor.shutdown(wait=False, cancel_futures=True)
         if self._at_exit is not None:

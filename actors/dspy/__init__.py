@@ -3,4 +3,6 @@
 from __future__ import annotations
 
 from .engine import ActorEngine, AsyncActorEngine, actor_lm, check_lm
+from .hosted import HostedModule, hosted_spec
 
+__all__ = ("ActorEngine", "AsyncActorEngine", "HostedModule", "actor_lm", "check_lm", "hosted_spec")

@@ -28,7 +28,9 @@ class EventCallback:
         emit: takes the events, on the engine's thread.
     """
 
-    def __init__(self, engine: Engine, context: Context, source: str | None, emit: Callable[[CustomEvent], None]) -> None:
+    def __init__(
+        self, engine: Engine, context: Context, source: str | None, emit: Callable[[CustomEvent], None]
+    ) -> None:
         self._engine = engine
         self._context = context
         self._source = source
@@ -67,7 +69,7 @@ class EventCallback:
         """All other callbacks: of nothing that we tell."""
         if not name.startswith("on_"):
             raise AttributeError(name)
-        return lambda **_: None
+        return _nothing
 
     def _start(self, call_id: str, name: str) -> None:
         with self._lock:
@@ -106,3 +108,7 @@ class EventCallback:
             data=data,
         )
         self._emit(event)
+
+
+def _nothing(**_: object) -> None:
+    """What is told of all other callbacks."""

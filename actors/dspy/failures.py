@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from ...runtime.errors import (
+    CallError,
     CallTimeout,
     ConfigError,
     Error,
@@ -45,15 +46,15 @@ _NAMES: Final[tuple[tuple[type[Error], str], ...]] = (
     (LMError, "ProviderError"),
     (ConfigError, "NotConfiguredError"),
     (NoProcess, "NotConfiguredError"),
-    (Error, "TransportError"),
+    (CallError, "TransportError"),
 )
-"""The first whose class fits; the last is for actors that are gone."""
+"""The first whose class fits. An error of none of them is no failure of a model or of an actor on the way to it."""
 _FACTS: Final = ("provider", "status", "request_id", "retry_after")
 
 
 def lm15_error(error: Error) -> Exception:
     """The error of DSPy's engines that says the same; raise it ``from error``, which keeps all facts."""
-    name = next(name for kind, name in _NAMES if isinstance(error, kind))
+    name = next((name for kind, name in _NAMES if isinstance(error, kind)), "LM15Error")
     kind: Any = getattr(lm15(), name)
     facts = {fact: value for fact in _FACTS if (value := error.facts.get(fact)) is not None}
     failure: Exception = kind(error.message, provider_code=error.code, **facts)

@@ -221,7 +221,8 @@ class AsyncApp:
             dataset: examples; all that is no input of the module is what the metric compares with.
             metric: a function of an example and a prediction, its import path (``"package.module:function"``), the
                 name of an actor, ``exact_match``, ``contains``, ``f1``, or an ``LMJudge``.
-            workers: examples in work at once; ``"auto"`` fits the machine; None: as ``dspex.evaluation`` says.
+            workers: examples in work at once, never more than the module works on at once; ``"auto"`` fits the
+                machine; None: as ``dspex.evaluation`` says.
             max_errors: failures that are borne; the next one ends it, with a report of what was done. None: all.
             run_id: a name for it. With one, what is paid for is kept in a journal: begun again under its name, also
                 after a crash of the process, it goes on where it was, or gives its report once more. None makes a

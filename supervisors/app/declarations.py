@@ -47,7 +47,7 @@ def program_settings(program: object, settings: Mapping[str, Any]) -> dict[str, 
     except DefinitionError as error:
         raise ConfigError(error.message, path="program") from error
     path = program if isinstance(program, str) else path_of(cls, "program")
-    return {"signature": str(signature_of(cls)), **declared_settings(settings), "kind": "program", "program": path}
+    return {"signature": signature_of(cls).text, **declared_settings(settings), "kind": "program", "program": path}
 
 
 def _tool(tool: object, at: str) -> object:

@@ -20,6 +20,7 @@ from ...actors.examples import Example
 from ...actors.module_messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, PredictOptions
 from ...actors.run_journal import RunJournal
 from ...actors.run_messages import GetResult
+from ...actors.run_plan import checked_examples
 from ...actors.scoring import Metric, Scorer
 from ...actors.settings import EvaluationSettings
 from ...runtime.child_spec import ChildSpec, StartChild
@@ -156,9 +157,11 @@ async def _journaled(life: Life, plan: EvaluationPlan) -> ChildSpec:
     """A supervisor with the evaluation and, left of it, its journal.
 
     Raises:
+        ConfigError: an example is not JSON.
         RunConflict: the run was begun with another program, dataset or metric.
         CallError: there is no such module.
     """
+    checked_examples(plan.dataset, "dataset")
     run, store = plan.run_id, life.plan.runs
     module: ModuleStatus = await life.call(f"module/{plan.module}", ModuleInfo(), timeout=CALL_TIMEOUT)
     now = fingerprint(plan, module)

@@ -9,11 +9,10 @@ from typing import Any, Final, TypeVar, overload
 
 from ...actors.budget_messages import BudgetReport, BudgetStatus, SetBudget
 from ...actors.cache_messages import CacheClear, CacheStatus, CacheStatusReport
-from ...actors.config_messages import DeclareProvider, GetSetting
-from ...actors.config_paths import tree_of
+from ...actors.config_messages import AmendProvider
 from ...actors.protection_messages import ProtectionReport, ProtectionStatus, ResetProtection
 from ...actors.provider_messages import OnLimit
-from ...actors.settings_providers import Budget, ProviderSettings
+from ...actors.settings_providers import Budget
 from ...runtime.errors import ConfigError, UsageError, did_you_mean
 from . import names
 from .life import Life
@@ -64,10 +63,7 @@ class AsyncProtection:
                 hint = did_you_mean(key, PROTECTION_KEYS)
                 known = ", ".join(PROTECTION_KEYS)
                 raise ConfigError(f"expected a setting of protection ({known}), got {key!r}{hint}", path=key, got=key)
-        path = ("ai", "providers", provider)
-        found: ProviderSettings = await self._life.call(names.CONFIG, GetSetting(path), timeout=CALL_TIMEOUT)
-        whole = tree_of(found) | settings
-        await self._life.call(names.CONFIG, DeclareProvider(provider, whole), timeout=CALL_TIMEOUT)
+        await self._life.call(names.CONFIG, AmendProvider(provider, settings), timeout=CALL_TIMEOUT)
 
     async def status(self, provider: str) -> ProtectionReport:
         """Every gate with its numbers."""

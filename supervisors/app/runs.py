@@ -316,7 +316,11 @@ async def replan(life: Life, stored: StoredRun) -> RunPlan:
     """
     kept = stored.plan
     if stored.kind != KIND:
-        raise RunError(f"expected an optimization, got a run of kind {stored.kind}, at {stored.id}", run_id=stored.id)
+        raise RunError(
+            f"expected an optimization, got a run of kind {stored.kind}, at {stored.id}; "
+            f"what began it goes on with it, given run_id={stored.id!r}",
+            run_id=stored.id,
+        )
     if kept["metric"] is None or kept["method"] not in METHODS:
         which = "metric" if kept["metric"] is None else "method"
         raise RunError(

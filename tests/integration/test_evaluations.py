@@ -6,6 +6,7 @@ import asyncio
 import io
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from dspex.actors.run_messages import CancelRun, RunInfo
 from dspex.actors.scorers.llm_judge import LMJudge
 from dspex.actors.scoring import Score
 from dspex.actors.testing.scripted_provider import marked
-from dspex.runtime.errors import ApplicationDown, ConfigError, NoProcess, RunConflict, UsageError
+from dspex.runtime.errors import ApplicationDown, ConfigError, Error, NoProcess, RunConflict, UsageError
 from kit.application import Gate, Watch, application
 from kit.http_server import Exchange, completion
 
@@ -203,6 +204,63 @@ def test_a_second_run_with_the_same_id_is_refused() -> None:
         work.join(10)
         gate.open.set()
         assert (found[0].outcome, found[0].rows) == ("cancelled", ())
+
+
+def test_under_its_name_an_evaluation_goes_on(tmp_path: Path) -> None:
+    """Another process that begins it again sends only what is missing; once it is over its report is there for free."""
+    config = {"events": {"path": str(tmp_path / "events.db")}}
+    gate, reached = threading.Event(), threading.Event()
+
+    def script(exchange: Exchange) -> None:
+        if "Germany" in asked(exchange) and not gate.is_set():
+            reached.set()
+            gate.wait(10)
+            return
+        capitals(exchange)
+
+    options: dict[str, Any] = {"metric": "exact_match", "run_id": "mine", "workers": 1}
+    with application(script, "qa", config=config) as (app, server):
+
+        def interrupted() -> None:
+            with pytest.raises(Error):
+                app.evaluate("qa", DATASET, **options)
+
+        work = threading.Thread(target=interrupted)
+        work.start()
+        assert reached.wait(10)
+        app.stop()
+        gate.set()
+        work.join(10)
+    with application(script, "qa", config=config) as (app, server):
+        report = app.evaluate("qa", DATASET, **options)
+        assert len(server.requests) == 2
+        assert [row.score for row in report.rows] == [1.0, 0.0, 0.0]
+        assert report.rows[0].prediction == Prediction({"answer": "Oslo"})
+        assert app.evaluate("qa", DATASET, **options).spent == report.spent
+        assert len(server.requests) == 2
+        [stored] = app.runs.list()
+        assert (stored.id, stored.kind, stored.state, stored.progress["step"]) == ("mine", "evaluation", "completed", 3)
+        with pytest.raises(RunConflict) as caught:
+            app.evaluate("qa", DATASET[:2], **options)
+        assert list(caught.value.differences) == ["data"]
+
+
+def test_a_crash_of_the_evaluation_is_survived() -> None:
+    """Its supervisor starts it again, from its journal; who waits for the report hardly notices."""
+    gate = Gate()
+    with application(gate, "qa") as (app, _):
+        found: list[EvaluationReport] = []
+        options: dict[str, Any] = {"metric": "f1", "run_id": "mine", "workers": 1}
+        work = threading.Thread(target=lambda: found.append(app.evaluate("qa", DATASET, **options)))
+        work.start()
+        watch = Watch(app)
+        watch.until(lambda: watch.state("run/mine") == "running")
+        before = watch.incarnation("run/mine")
+        app.kill("run/mine")
+        watch.until(lambda: watch.running("run/mine", before))
+        gate.open.set()
+        work.join(10)
+        assert found[0].complete
 
 
 def test_who_gives_up_takes_the_evaluation_along() -> None:

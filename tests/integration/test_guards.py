@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import pytest
@@ -60,6 +61,16 @@ def test_what_was_configured_stays_beside_changed_limits(app: dspex.App) -> None
     after = app.setting("ai", "providers", "priced")
     assert after.failure_threshold == 2
     assert (after.prices, after.budget) == (before.prices, before.budget)
+
+
+def test_of_two_changes_at_once_none_is_lost(app: dspex.App) -> None:
+    """Each changes its own setting, whatever another thread changes meanwhile."""
+    with ThreadPoolExecutor(2) as pool:
+        for number in range(1, 21):
+            changes = {"failure_threshold": number}, {"probes": number}
+            list(pool.map(lambda change: app.protection.configure("local", **change), changes))
+            now = app.setting("ai", "providers", "local")
+            assert (now.failure_threshold, now.probes) == (number, number)
 
 
 @pytest.mark.parametrize(("key", "value"), [("rate_limt", {}), ("base_url", "http://x"), ("failure_threshold", -1)])

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pytest
 
 import dspex
+from dspex.actors import run_bench
 from dspex.actors.examples import Example
 from dspex.actors.optimizers.bench import Bench
 from dspex.actors.prediction import Prediction
@@ -81,8 +82,8 @@ def test_a_run_is_told_of(calm: tuple[Any, int]) -> None:
             *(("iteration", "checkpoint") * 3),
             "ended",
         ]
-        assert {event.run_id for event in told} == {"r"}
-        assert told[-1].best_score == calm[0].score
+        assert {event.model_dump()["run_id"] for event in told} == {"r"}
+        assert told[-1].model_dump()["best_score"] == calm[0].score
         row = app.registry.lookup("run/r")
         assert row is not None
         assert (row.metadata["status"], row.metadata["step"]) == ("completed", 3)
@@ -179,7 +180,7 @@ def test_cancel_ends_it_with_the_best_so_far() -> None:
     with optimizing() as (app, script):
         run = app.optimize("qa", EXAMPLES, **HOW)
         reached(run, lambda status: status.step >= 1)
-        script.on_call = lambda number: gate.wait(10) and None
+        script.on_call = lambda number: (gate.wait(10), None)[1]
         status = run.cancel()
         assert status.state == "cancelled"
         result = run.result(5)
@@ -206,6 +207,31 @@ def test_a_crash_costs_no_more_than_what_was_in_flight(calm: tuple[Any, int], vi
         assert (result.outcome, result.state.key, result.score) == ("completed", calm[0].state.key, calm[0].score)
         assert result.status.errors == 0
         assert script.calls <= calm[1] + WORKERS
+
+
+def test_a_module_that_stays_away_fails_the_run(monkeypatch: pytest.MonkeyPatch, calm: tuple[Any, int]) -> None:
+    """No example is scored 0 because nobody was there to work on it; with the module back the run goes on."""
+    monkeypatch.setattr(run_bench, "TRIES", 2)
+    reached_call = threading.Event()
+    with optimizing() as (app, script):
+        script.on_call = lambda number: reached_call.set() if number == 30 else None
+        run = app.optimize("qa", EXAMPLES, **HOW)
+        assert reached_call.wait(10)
+        app.stop_module("qa")
+        with pytest.raises(RunError, match="no process module/qa"):
+            run.result(20)
+        app.start_module("qa", "question -> answer", provider="local")
+        result = app.optimize("qa", EXAMPLES, **HOW).result(20)
+        assert (result.state.key, result.status.errors) == (calm[0].state.key, 0)
+        assert script.calls <= calm[1] + WORKERS
+
+
+def test_a_key_that_is_refused_fails_the_run(tmp_path: Path) -> None:
+    """The next example would meet the same: nothing is scored, and the run says why."""
+    with model() as (_, server), dspex.start(config=configuration(server, tmp_path)) as app:
+        server.script = lambda exchange: exchange.reply(401, {"error": {"message": "who are you"}})
+        with pytest.raises(RunError, match="lm_auth"):
+            app.optimize("qa", EXAMPLES, **HOW).result(20)
 
 
 def test_what_was_scored_is_not_scored_again(calm: tuple[Any, int]) -> None:

@@ -35,12 +35,14 @@ class FakeProvider(GenServer):
         self.script = list(script)
         self.delay = delay
         self.requests: list[LMRequest] = []
+        self.asks: list[Complete] = []
         self.contexts: list[Context] = []
         self.busy = self.most = self.cancelled = 0
 
     @call
     def complete(self, msg: Complete) -> NoReply:
         self.requests.append(msg.request)
+        self.asks.append(msg)
         self.contexts.append(self.context)
         return self.serve(self.answer(self.script.pop(0) if self.script else response()))
 

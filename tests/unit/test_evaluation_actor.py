@@ -10,7 +10,7 @@ import pytest
 
 from dspex.actors.evaluation_actor import PROGRESS, EvaluationRun, EvaluationStatus
 from dspex.actors.evaluation_events import EvaluationEnded, EvaluationProgressed, EvaluationStarted
-from dspex.actors.evaluation_plan import EvaluationPlan
+from dspex.actors.evaluation_plan import KIND, EvaluationPlan
 from dspex.actors.evaluation_report import EvaluationReport
 from dspex.actors.event_store import NAME, Append
 from dspex.actors.events import Event
@@ -20,11 +20,25 @@ from dspex.actors.module_messages import ModuleInfo, ModuleStatus, Predict, Pred
 from dspex.actors.prediction import Prediction, PredictionInfo
 from dspex.actors.registry import NAME as REGISTRY
 from dspex.actors.registry_messages import Announce
-from dspex.actors.run_messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo
+from dspex.actors.run_journal import RunJournal
+from dspex.actors.run_messages import (
+    CancelRun,
+    Entry,
+    GetResult,
+    JournalInfo,
+    JournalStatus,
+    Paid,
+    PauseRun,
+    RecallAll,
+    Record,
+    ResumeRun,
+    RunInfo,
+)
 from dspex.actors.run_scope import RunScope
+from dspex.actors.run_store import RunStore
 from dspex.actors.scoring import Metric, Scorer
 from dspex.runtime.context import Context
-from dspex.runtime.errors import ConfigError, LMServerError, RunStopped, StartError
+from dspex.runtime.errors import ConfigError, LMServerError, NoProcess, RunConflict, RunStopped, StartError
 from dspex.runtime.gen_server import Fail, GenServer, NoReply, call, cast
 from dspex.runtime.testing import VirtualSystem
 
@@ -43,7 +57,12 @@ class Module(GenServer):
     def about(self, msg: ModuleInfo) -> ModuleStatus:
         known: dict[str, Any] = dict.fromkeys(ModuleStatus.__slots__, 0)
         return ModuleStatus(
-            **{**known, "signature": "question -> answer", "options": PredictOptions(timeout=30.0), "module": "qa"}
+            **{
+                **known,
+                "signature": "question -> answer",
+                "options": PredictOptions(timeout=30.0),
+                "max_concurrency": 16,
+            }
         )
 
     @call
@@ -143,6 +162,15 @@ def test_rows_are_kept_without_what_is_large(system: VirtualSystem) -> None:
     assert (row.prediction.info.text, row.prediction.info.attempts, row.prediction.info.correlation_id) == ("", (), "t")
 
 
+def test_no_more_work_at_once_than_the_module_takes(system: VirtualSystem) -> None:
+    """The others would wait there, and run into its deadline."""
+    one = scene(system)
+    one.start(40, workers=64)
+    system.advance(SECONDS / 2)
+    assert len(one.asked) == 16
+    assert one.report().workers == 16
+
+
 def test_failures_score_nothing_and_end_it_when_there_are_too_many(system: VirtualSystem) -> None:
     """The report of what was done says so."""
     one = scene(system, lambda question: question.upper() if question == "q0" else LMServerError("down"))
@@ -216,9 +244,85 @@ def test_a_run_that_is_out_of_budget_reports_what_was_done(system: VirtualSystem
 def test_with_a_journal_each_call_knows_its_place(system: VirtualSystem) -> None:
     """Predictions carry the run, the trial and the example: by these their answers are found again."""
     one = scene(system)
+    system.spawn(RunJournal, "e1", KIND, {}, RunStore(None), name="run-journal/e1")
     one.start(2, journaled=True)
     one.report()
     assert [msg.run for msg in one.asked] == [RunScope("e1", "eval", "0"), RunScope("e1", "eval", "1")]
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.0, 3.0, 5.0, 100.0])
+def test_after_a_crash_it_goes_on_where_it_was(system: VirtualSystem, seconds: float) -> None:
+    """Rows that are kept are not done again; only what was in flight is; the report is that of an undisturbed one."""
+
+    def answer(question: str) -> Any:
+        return LMServerError("down") if question == "q1" else question.upper()
+
+    one = scene(system, answer)
+    system.spawn(RunJournal, "e1", KIND, {}, RunStore(None), name="run-journal/e1")
+    one.start(6, journaled=True, workers=2)
+    system.advance(seconds)
+    system.kill("run/e1")
+    kept = min(int(seconds // SECONDS) * 2, 6)
+    begun = len(one.asked)
+    one.start(6, journaled=True, workers=2)
+    report = one.report()
+    assert [(row.index, row.score, row.error) for row in report.rows] == [
+        (n, float(n != 1), "lm_server_error" if n == 1 else None) for n in range(6)
+    ]
+    assert (report.score, report.outcome) == (5 / 6, "completed")
+    assert len(one.asked) - begun == 6 - kept
+
+
+def test_the_file_of_runs_knows_how_far_it_is(system: VirtualSystem) -> None:
+    """Other processes see progress, and ask for an end there."""
+    one, store = scene(system), RunStore(None)
+    system.spawn(RunJournal, "e1", KIND, {}, store, name="run-journal/e1")
+    one.start(6, journaled=True)
+    system.advance(3.5 * SECONDS)
+    assert store.get("e1").progress == {"step": 3, "steps": 6, "errors": 0, "best_score": 1.0}
+    store.wish("e1", "cancel")
+    report = one.report()
+    assert report.outcome == "cancelled"
+    assert (store.get("e1").state, store.get("e1").owner) == ("cancelled", None)
+
+
+def test_rows_of_an_actor_that_was_away_are_done_again(system: VirtualSystem) -> None:
+    """The failure was none of the program's."""
+    away = [True]
+    one = scene(system, lambda question: NoProcess("gone") if away[0] and question == "q1" else question.upper())
+    system.spawn(RunJournal, "e1", KIND, {}, RunStore(None), name="run-journal/e1")
+    one.start(3, journaled=True)
+    system.advance(2.5 * SECONDS)
+    system.kill("run/e1")
+    away.clear()
+    away.append(False)
+    one.start(3, journaled=True)
+    assert one.report().failures == 0
+
+
+def test_an_evaluation_that_another_process_took_over_says_so(system: VirtualSystem) -> None:
+    """What the journal refuses ends it: nothing that is not kept is paid for."""
+
+    class Taken(GenServer):
+        @call
+        def info(self, msg: JournalInfo) -> JournalStatus:
+            return JournalStatus(Paid(), 0, 0, "running", {})
+
+        @call
+        def recall(self, msg: RecallAll) -> list[Entry]:
+            return []
+
+        @call
+        def record(self, msg: Record) -> Fail:
+            return Fail(RunConflict("taken over"))
+
+    one = scene(system)
+    system.spawn(Taken, name="run-journal/e1")
+    one.start(9, journaled=True)
+    for _ in range(2):
+        with pytest.raises(RunConflict, match="taken over"):
+            one.report()
+    assert len(one.asked) == 1
 
 
 def test_without_the_module_it_does_not_start(system: VirtualSystem) -> None:
@@ -243,7 +347,14 @@ def test_a_module_that_is_busy_fails_its_example_only(system: VirtualSystem) -> 
         @call
         def about(self, msg: ModuleInfo) -> ModuleStatus:
             known: dict[str, Any] = dict.fromkeys(ModuleStatus.__slots__, 0)
-            return ModuleStatus(**{**known, "signature": "question -> answer", "options": PredictOptions(timeout=1.0)})
+            return ModuleStatus(
+                **{
+                    **known,
+                    "signature": "question -> answer",
+                    "options": PredictOptions(timeout=1.0),
+                    "max_concurrency": 1,
+                }
+            )
 
         @call
         def predict(self, msg: Predict) -> Fail:

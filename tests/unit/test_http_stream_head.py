@@ -1,4 +1,4 @@
-"""The head of an HTTP answer, as it is made from httpx's."""
+"""The head of an HTTP answer, as it is made from what the network gave."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import httpx
 
 from dspex.actors.http_failures import HttpFailures
+from dspex.actors.http_over_aiohttp import PlainAnswer
 from dspex.actors.http_stream import HttpxStream
 
 
@@ -22,7 +23,7 @@ class Pieces(httpx.AsyncByteStream):
 def stream_of(*headers: tuple[bytes, bytes]) -> HttpxStream:
     """A stream whose answer has these headers."""
     failures = HttpFailures("here", connect_timeout=1, write_timeout=1)
-    return HttpxStream(httpx.Response(200, headers=headers, stream=Pieces()), failures, (), lambda: None)
+    return HttpxStream(PlainAnswer(200, headers, Pieces()), failures, (), lambda: None)
 
 
 def test_headers_of_one_name_are_joined_and_names_are_lower_case() -> None:

@@ -196,6 +196,34 @@ def test_who_holds_the_loop_is_reported_by_name() -> None:
     in_lab(test, virtual=False, slow_handler=0.01)
 
 
+def test_a_collection_of_garbage_is_blamed_on_nobody() -> None:
+    """A handler during which Python's collector took its time is reported only for what it took itself."""
+
+    async def test(lab: Lab) -> None:
+        reports = reports_of(lab.engine)
+        pause = lab.engine.log.garbage.collects
+
+        class Slow(GenServer):
+            @cast
+            def collected(self, message: float) -> None:
+                pause("start", {"generation": 2})
+                spin(0.03)
+                pause("stop", {"generation": 2})
+                spin(message)
+
+        await lab.start(Slow, name="a/slow")
+        lab.engine.cast("a/slow", 0.0)
+        await lab.settle()
+        assert reports == []
+        lab.engine.cast("a/slow", 0.02)
+        await lab.settle()
+        ((numbers, metadata),) = reports
+        assert metadata["actor"] == "a/slow"
+        assert 0.015 < numbers["seconds"] < 0.03
+
+    in_lab(test, virtual=False, slow_handler=0.01)
+
+
 def test_waiting_is_not_holding() -> None:
     """A coroutine that waits long holds nothing, and is not reported."""
 

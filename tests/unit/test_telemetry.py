@@ -89,6 +89,16 @@ def test_a_taken_id_is_refused_whatever_its_event(telemetry: Telemetry) -> None:
     assert (len(first.seen), len(second.seen)) == (1, 0)
 
 
+def test_one_may_ask_whether_anybody_listens(telemetry: Telemetry) -> None:
+    """To this very event, from its attachment until the last one is detached."""
+    assert not telemetry.listens(EVENT)
+    telemetry.attach("one", EVENT, Recorder())
+    assert telemetry.listens(EVENT)
+    assert not telemetry.listens(OTHER)
+    telemetry.detach("one")
+    assert not telemetry.listens(EVENT)
+
+
 def test_attach_many_listens_to_each_event_once(telemetry: Telemetry) -> None:
     """TEL-01: one handler, several events; an event named twice is heard once."""
     seen = Recorder()

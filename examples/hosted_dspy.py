@@ -1,0 +1,74 @@
+"""DSPy on supervised providers: its models call our actors, its modules are actors, its optimizers resume.
+
+pip install 'dspex[dspy]'
+python examples/hosted_dspy.py
+"""
+
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+from scripted_server import ScriptedServer
+
+import dspex
+from dspex.actors.dspy import actor_lm, hosted_spec
+from dspex.actors.dspy.library import dspy  # so that this file can be imported without DSPy; else: import dspy
+from dspex.supervisors.app.dspy_runs import dspy_run
+
+CAPITALS = {"Norway": "Oslo", "France": "Paris", "Italy": "Rome", "Spain": "Madrid"}
+
+
+def model(request: dict[str, Any]) -> str:
+    """A stand-in that knows capitals."""
+    question = request["messages"][-1]["content"]
+    capital = next((capital for country, capital in CAPITALS.items() if country in question), "unknown")
+    return f"[[ ## reasoning ## ]]\nLet me see.\n\n[[ ## answer ## ]]\n{capital}\n\n[[ ## completed ## ]]"
+
+
+def build() -> Any:
+    """The program that is hosted; found by its import path, ``hosted_dspy:build``."""
+    return dspy().ChainOfThought("question -> answer")
+
+
+def question(country: str) -> dict[str, str]:
+    return {"question": f"What is the capital of {country}?"}
+
+
+def show(app: dspex.App, server: ScriptedServer) -> None:
+    print("an LM of DSPy's, below it a provider actor:")
+    with dspy().context(lm=actor_lm(app, "local")):
+        print("   ", build()(**question("Norway")).answer)
+
+    print("a program as an actor, in a process of its own; killed, and back again:")
+    spec = hosted_spec(
+        "capitals", "hosted_dspy:build", provider="local", placement="process", signature="question -> answer"
+    )
+    app.start_child(spec)
+    capitals = app.module("capitals")
+    print("   ", capitals(**question("France")).answer)
+    app.kill("module/capitals")
+    print("   ", capitals(**question("Italy")).answer)
+
+    print("an optimizer of DSPy's, twice; the second time its run's journal answers:")
+    examples = [
+        dspy().Example(**question(country), answer=capital).with_inputs("question")
+        for country, capital in CAPITALS.items()
+    ]
+    for _ in range(2):
+        before = len(server.requests)
+        with dspy_run(app, "capitals-1", provider="local") as lm, dspy().context(lm=lm):
+            best = dspy().BootstrapFewShot(metric=lambda example, found, trace=None: example.answer == found.answer)
+            demos = best.compile(build(), trainset=examples).predictors()[0].demos
+        print(f"    {len(demos)} demos, {len(server.requests) - before} requests")
+
+
+def main() -> None:
+    if find_spec("dspy") is None:
+        sys.exit(print("DSPy is not installed; this example needs it: pip install 'dspex[dspy]'"))
+    with ScriptedServer(model) as server, dspex.start(config={"events": {"in_memory": True}}) as app:
+        app.configure_provider("local", kind="openai", base_url=server.url, default_model="stand-in")
+        show(app, server)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,406 @@
+"""Programs as modules: named predictors, a forward of one's own, spans, states, streams, other modules."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from dspex.actors.field_chunks import FieldChunk, PredictionEnd
+from dspex.actors.foreign_code import load, path_of
+from dspex.actors.history import History
+from dspex.actors.lm import LMResponse
+from dspex.actors.module_kind import LastCall
+from dspex.actors.module_messages import GetState, Predict, UpdateModule
+from dspex.actors.module_plan import ModulePlan
+from dspex.actors.predict_stream import PredictionClosed, WholePrediction
+from dspex.actors.prediction import Prediction
+from dspex.actors.program import ChainOfThought, Module, check_program, predictors_of, signature_of
+from dspex.actors.program import Predict as Ask
+from dspex.actors.program_state import PredictorState, ProgramState
+from dspex.actors.run_scope import RunScope
+from dspex.actors.signature import Signature
+from dspex.runtime.context import Context
+from dspex.runtime.errors import (
+    CallCancelled,
+    ConfigError,
+    DefinitionError,
+    LMServerError,
+    ParseError,
+    RemoteError,
+    SignatureError,
+)
+from dspex.runtime.gen_server import GenServer, call, cast
+from kit.engine import Lab, in_lab
+from kit.modules import Scene, gather, play, response
+from kit.stages import Seen, Taker
+
+
+def saying(answer: str, field: str = "answer", **more: Any) -> LMResponse:
+    """A model's answer of one field."""
+    return response(f"[[ ## {field} ## ]]\n{answer}\n\n[[ ## completed ## ]]", cost=Decimal("0.01"), **more)
+
+
+class Chain(Module):
+    """Two predictors, one after the other."""
+
+    draft = Ask("question -> draft")
+    final = Ask("question, draft -> answer", "Improve the draft.")
+
+    async def forward(self, question: str) -> LastCall:
+        first = await self.draft(question=question)
+        return self.final.last(question=question, draft=first.draft)
+
+
+class Fan(Module):
+    """Many calls of one predictor at once."""
+
+    signature = "questions: list[str] -> answers: list[str]"
+    one = Ask("question -> answer")
+
+    async def forward(self, questions: list[str]) -> dict[str, list[str]]:
+        found = await asyncio.gather(*(self.one(question=each) for each in questions))
+        return {"answers": [each.answer for each in found]}
+
+
+class Wrong(Module):
+    """Does what its input says."""
+
+    ask = Ask("question -> answer")
+
+    async def forward(self, question: str) -> Any:
+        if question == "bug":
+            raise KeyError("my mistake")
+        if question == "inputs":
+            await self.ask(qestion="x")
+        return 5
+
+
+@dataclass(frozen=True)
+class Price:
+    """Asks a shop."""
+
+    of: str
+
+
+class Shop(GenServer):
+    """Knows prices."""
+
+    @call
+    def price(self, msg: Price) -> str:
+        return f"{msg.of}: 3"
+
+
+class Caller(Module):
+    """Asks another module and an actor."""
+
+    sum_up = Ask("price, found -> answer")
+
+    async def forward(self, question: str) -> LastCall:
+        found = await self.call_module("other", question=question)
+        price = await self.call("tool/shop", Price(question))
+        return self.sum_up.last(price=price, found=found.answer)
+
+
+def test_a_chain_of_two_predictors() -> None:
+    """forward runs, each predictor asks the model, and what both used is summed."""
+
+    async def scenario(scene: Scene) -> None:
+        answer = await scene.ask()
+        assert answer.to_dict() == {"answer": "second"}
+        first, second = scene.provider.requests
+        assert "## draft ##" in str(first.messages[-1].content)
+        assert "first" in str(second.messages[-1].content)
+        assert "Improve the draft." in str(second.messages[0].content)
+        assert (answer.info.cost, answer.info.usage.total_tokens, len(answer.info.attempts)) == (Decimal("0.02"), 30, 2)
+        assert answer.info.calls == ()
+        status = await scene.status()
+        assert (status.kind, list(status.predictors), status.instructions) == ("program", ["draft", "final"], None)
+
+    play(saying("first", "draft"), saying("second"), kind="program", program=Chain)(scenario)
+
+
+def test_spans_of_predictors_stand_below_the_programs() -> None:
+    """The program is below the caller, its predictors below it, their requests below them."""
+
+    async def scenario(scene: Scene) -> None:
+        root = Context.root(scene.house.engine.ids)
+        await scene.ask(context=root)
+        draft, final, whole = scene.executions
+        assert [each.module for each in (draft, final, whole)] == ["qa.draft", "qa.final", "qa"]
+        assert whole.parent_id == root.span_id
+        assert draft.parent_id == final.parent_id == whole.span_id
+        assert [each.span_id for each in scene.provider.contexts] == [draft.span_id, final.span_id]
+        assert {each.trace_id for each in scene.executions} == {root.trace_id}
+
+    play(saying("first", "draft"), saying("second"), kind="program", program=Chain)(scenario)
+
+
+def test_a_program_fans_out() -> None:
+    """Calls side by side go to the provider at once, each in a span of its own below the program's."""
+
+    async def scenario(scene: Scene) -> None:
+        answer = await scene.ask(questions=["a", "b", "c"])
+        assert sorted(answer.answers) == ["1", "2", "3"]
+        assert scene.provider.most == 3
+        *parts, whole = scene.executions
+        assert {each.parent_id for each in parts} == {whole.span_id}
+        assert len({each.span_id for each in parts}) == 3
+        assert answer.info.usage.total_tokens == 45
+
+    script = (saying("1"), saying("2"), saying("3"))
+    play(*script, delay=1.0, kind="program", program=Fan, signature=Fan.signature)(scenario)
+
+
+def test_calls_do_not_see_one_another() -> None:
+    """Each call has an instance of its own; one that is given up takes its requests with it."""
+
+    async def scenario(scene: Scene) -> None:
+        late = scene.ask(timeout=0.5, question="late")
+        outcomes = await gather(late, scene.ask(question="good"))
+        assert isinstance(outcomes[0], TimeoutError)
+        assert outcomes[1].answer == "end"
+        assert scene.provider.cancelled == 1
+
+    script = (saying("lost", "draft"), saying("kept", "draft"), saying("end"))
+    play(*script, delay=1.0, kind="program", program=Chain)(scenario)
+
+
+@pytest.mark.parametrize(
+    ("question", "error", "words"),
+    [
+        ("bug", RemoteError, "the program Wrong raised KeyError: 'my mistake' .in forward, line"),
+        ("inputs", SignatureError, "did you mean 'question'"),
+        ("type", SignatureError, "or the last call of a predictor, got int, from Wrong.forward"),
+    ],
+)
+def test_a_mistake_in_a_program_is_its_callers_error(question: str, error: type[Exception], words: str) -> None:
+    """The caller is told what and where; other calls and the actor go on."""
+
+    async def scenario(scene: Scene) -> None:
+        with pytest.raises(error, match=words):
+            await scene.ask(question=question)
+        status = await scene.status()
+        assert (status.failures, status.running) == (1, 0)
+
+    play(kind="program", program=Wrong)(scenario)
+
+
+def test_a_predictors_failure_is_the_programs() -> None:
+    """What forward does not catch goes to the caller as it is."""
+
+    async def scenario(scene: Scene) -> None:
+        with pytest.raises(LMServerError):
+            await scene.ask()
+        draft, whole = scene.executions
+        assert (draft.error_code, whole.error_code) == ("lm_server_error", "lm_server_error")
+
+    play(LMServerError("down"), kind="program", program=Chain)(scenario)
+
+
+def test_a_state_names_predictors() -> None:
+    """Each predictor has its own; one that is not named keeps what it has."""
+
+    async def scenario(scene: Scene) -> None:
+        taught = ProgramState({"draft": PredictorState("Guess.", ({"question": "a", "draft": "b"},))})
+        await scene.house.call("module/qa", UpdateModule(state=taught))
+        await scene.ask()
+        first, second = scene.provider.requests
+        assert "Guess." in str(first.messages[0].content)
+        assert (len(first.messages), len(second.messages)) == (4, 2)
+        assert await scene.house.call("module/qa", GetState()) == ProgramState(
+            {**taught.predictors, "final": PredictorState()}
+        )
+        with pytest.raises(ConfigError, match="got 'drft', at state.*did you mean 'draft'"):
+            await scene.house.call("module/qa", UpdateModule(state=ProgramState({"drft": PredictorState()})))
+        with pytest.raises(ConfigError, match="a state that names the predictors"):
+            await scene.house.call("module/qa", UpdateModule(instructions="Which?"))
+
+    play(saying("first", "draft"), saying("second"), kind="program", program=Chain)(scenario)
+
+
+def test_a_trace_of_a_program() -> None:
+    """The calls of its predictors by name: what demos are made of."""
+
+    async def scenario(scene: Scene) -> None:
+        traced = await scene.house.call("module/qa", Predict({"question": "q"}, trace=True))
+        assert [(each.predictor, each.inputs, each.outputs) for each in traced.info.calls] == [
+            ("draft", {"question": "q"}, {"draft": "first"}),
+            ("final", {"question": "q", "draft": "first"}, {"answer": "second"}),
+        ]
+
+    play(saying("first", "draft"), saying("second"), kind="program", program=Chain)(scenario)
+
+
+class Recorder(GenServer):
+    """A module that remembers where in a run it was asked."""
+
+    def init(self) -> None:
+        self.runs: list[RunScope | None] = []
+
+    @call
+    def predict(self, msg: Predict) -> Prediction:
+        self.runs.append(msg.run)
+        return Prediction({"answer": "theirs"})
+
+
+def test_a_program_asks_others() -> None:
+    """Modules and actors by name."""
+
+    async def scenario(scene: Scene) -> None:
+        await scene.actor(Shop, "tool/shop")
+        other = await scene.actor(Recorder, "module/other")
+        assert (await scene.ask(question="tea")).answer == "Paris"
+        asked = str(scene.provider.requests[0].messages[-1].content)
+        assert "tea: 3" in asked
+        assert "theirs" in asked
+        assert other.runs == [None]
+
+    play(kind="program", program=Caller)(scenario)
+
+
+# -- classes ---------------------------------------------------------------------------------------
+
+
+class Longer(Chain):
+    """Inherits two predictors and has one more."""
+
+    check = ChainOfThought("answer -> verdict: bool")
+
+    async def forward(self, question, past: History | None, sure: int, tries: int = 3) -> Mapping[str, Any]:  # type: ignore[override]
+        return {}
+
+
+def test_what_a_class_says() -> None:
+    """Predictors in order, inherited ones first; inputs from forward, outputs from the last predictor."""
+    assert list(predictors_of(Longer)) == ["draft", "final", "check"]
+    assert str(predictors_of(Longer)["check"]) == "answer -> reasoning, verdict: bool"
+    assert str(signature_of(Chain)) == "question -> answer"
+    assert str(signature_of(Fan)) == "questions: list[str] -> answers: list[str]"
+    assert [str(each.type.label) for each in signature_of(Longer).inputs] == ["str", "History | None", "int"]
+
+
+class NoForward(Module):
+    """Without forward."""
+
+    ask = Ask("q -> a")
+
+
+class NoPredictor(Module):
+    """Without a predictor."""
+
+    async def forward(self, q: str) -> dict[str, Any]:
+        return {}
+
+
+class Free(Module):
+    """Takes anything."""
+
+    ask = Ask("q -> a")
+
+    async def forward(self, **inputs: Any) -> dict[str, Any]:
+        return {}
+
+
+@pytest.mark.parametrize("wrong", [NoForward, NoPredictor, Module, Signature, 5, Shop])
+def test_what_is_no_program(wrong: object) -> None:
+    """Refused at once, as a setting too."""
+    with pytest.raises(DefinitionError, match="at program"):
+        check_program(wrong)
+    with pytest.raises(ConfigError, match="at program"):
+        ModulePlan.of({"signature": "q -> a", "provider": "local", "kind": "program", "program": wrong})
+
+
+def test_a_signature_that_cannot_be_told() -> None:
+    """A forward that takes anything needs one."""
+    with pytest.raises(SignatureError, match=r"Free.forward, parameter 'inputs'"):
+        signature_of(Free)
+
+
+def test_import_paths() -> None:
+    """What stands at the top of a module is found again; what does not is refused with the reason."""
+    assert load(path_of(Chain, "program"), "program") is Chain
+
+    class Local(Chain):
+        pass
+
+    with pytest.raises(ConfigError, match="at the top of a module"):
+        path_of(Local, "program")
+    for wrong in ("nothing.here:X", "json", "json:", ":x"):
+        with pytest.raises(ConfigError, match="package.module:name"):
+            load(wrong, "program")
+    with pytest.raises(ConfigError, match="did you mean 'loads'"):
+        load("json:laods", "program")
+
+
+# -- streams ---------------------------------------------------------------------------------------
+
+
+class Listener(GenServer):
+    """A module that is told of ends."""
+
+    def init(self, closed: list[PredictionClosed]) -> None:
+        self.closed = closed
+
+    @cast
+    def prediction_closed(self, msg: PredictionClosed) -> None:
+        self.closed.append(msg)
+
+
+async def streamed(lab: Lab, closed: list[PredictionClosed]) -> Any:
+    """A stream of a prediction that is there."""
+    module = await lab.start(Listener, closed)
+    return await lab.start(WholePrediction, Prediction({"answer": "Paris", "why": [1, 2]}), module)
+
+
+def test_a_prediction_that_is_there_is_streamed_whole() -> None:
+    """One piece a field, then the end; the module is told."""
+    seen, closed = Seen(), list[PredictionClosed]()
+
+    async def test(lab: Lab) -> None:
+        stream = await streamed(lab, closed)
+        await lab.start(Taker, seen, stream, kwargs={"max_demand": 2, "min_demand": 0, "cancel": "temporary"})
+        await lab.settle()
+
+    in_lab(test)
+    assert seen.events[:2] == [FieldChunk(0, "answer", "Paris"), FieldChunk(1, "why", "[1,2]")]
+    assert [type(event) for event in seen.events[2:]] == [PredictionEnd]
+    assert [each.error for each in closed] == [None]
+
+
+def test_a_stream_that_nobody_reads_ends() -> None:
+    """After half a minute; the module is told, so that its slot is free."""
+    closed = list[PredictionClosed]()
+
+    async def test(lab: Lab) -> None:
+        await streamed(lab, closed)
+        await asyncio.sleep(31.0)
+        await lab.settle()
+
+    in_lab(test)
+    assert [type(each.error) for each in closed] == [CallCancelled]
+
+
+def test_a_bad_answer_in_a_program() -> None:
+    """An answer that does not fit is repaired, and if it cannot be, is the caller's error."""
+
+    async def scenario(scene: Scene) -> None:
+        with pytest.raises(ParseError):
+            await scene.ask()
+        assert len(scene.provider.requests) == 2
+
+    bad = response("[[ ## other ## ]]\nx\n\n[[ ## thing ## ]]\ny")
+    play(bad, bad, kind="program", program=Wide)(scenario)
+
+
+class Wide(Module):
+    """Two outputs."""
+
+    ask = Ask("question -> one, two")
+
+    async def forward(self, question: str) -> LastCall:
+        return self.ask.last(question=question)
