@@ -92,7 +92,7 @@ $(DSPY_STAMP): $(STAMP)
 	@touch $@
 
 dspy: $(DSPY_STAMP) ## real DSPy on our providers, in an environment of its own (.venv-dspy)
-	@.venv-dspy/bin/python -m pytest -q tests/hosted_dspy
+	@DSPY_CACHEDIR=.venv-dspy/cache .venv-dspy/bin/python -m pytest -q tests/hosted_dspy
 
 examples: $(STAMP) ## run every example
 	@$(PYTEST) -q tests/docs/test_docs.py -k test_an_example_runs --durations=0

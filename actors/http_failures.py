@@ -43,8 +43,10 @@ class HttpFailures:
                 return self.error("timeout", wanted, "no progress", {**facts, "timeout": self._write_timeout})
             case httpx.InvalidURL() | httpx.UnsupportedProtocol() | httpx.LocalProtocolError():
                 return self.error("invalid", "a valid URL and headers", said, facts)
-            case httpx.NetworkError() | httpx.ProxyError() if "status" not in facts:
-                return self.error("connection", "an answer", f"a broken connection ({said})", facts)
+            case httpx.ConnectError() | httpx.ProxyError() if "status" not in facts:
+                return self.error("connection", "a connection", f"none ({said})", facts)
+            case httpx.NetworkError() if "status" not in facts:
+                return self.error("reset", "an answer", f"a broken connection ({said})", facts)
             case _:
                 return self.error("protocol", "a whole HTTP answer", said, facts)
 

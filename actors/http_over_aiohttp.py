@@ -68,7 +68,9 @@ class AiohttpTransport:
         self._limits = aiohttp.ClientTimeout(total=None, connect=connect)
         self._session: aiohttp.ClientSession | None = None
 
-    async def request(self, method: str, url: str, headers: dict[str, str], body: bytes) -> httpx.Response | PlainAnswer:
+    async def request(
+        self, method: str, url: str, headers: dict[str, str], body: bytes
+    ) -> httpx.Response | PlainAnswer:
         """Send a request; its body must be there in whole.
 
         Raises:

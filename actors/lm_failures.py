@@ -47,6 +47,7 @@ class Failure:
         retryable: another attempt may succeed.
         counts_for_breaker: it speaks against the provider's health.
         effect: what it tells about the provider as a whole.
+        sent: the request may have reached the provider, and may be billed.
     """
 
     name: str
@@ -54,13 +55,15 @@ class Failure:
     retryable: bool
     counts_for_breaker: bool
     effect: Effect = "none"
+    sent: bool = True
 
 
 FAILURES: Final[Mapping[str, Failure]] = {
     row.name: row
     for row in (
-        Failure("connection", LMConnectionError, True, True),
-        Failure("pool", LMConnectionError, True, False),  # our own pool is full: no fault of the provider
+        Failure("connection", LMConnectionError, True, True, sent=False),  # there never was one
+        Failure("reset", LMConnectionError, True, True),  # it broke, before an answer: nobody knows what was done
+        Failure("pool", LMConnectionError, True, False, sent=False),  # our own pool is full: no fault of the provider
         Failure("timeout", LMTimeout, True, True),
         Failure("deadline", LMTimeout, False, False),  # the caller's own time is up
         Failure("gateway_timeout", LMServerError, True, True),
@@ -77,9 +80,9 @@ FAILURES: Final[Mapping[str, Failure]] = {
         Failure("too_large", LMProtocolError, False, False),
         Failure("interrupted", StreamInterrupted, False, True),  # chunks were delivered: no second try
         # Refused by ourselves: nothing was sent.
-        Failure("limit", LMRateLimited, False, False),
-        Failure("circuit_open", LMCircuitOpen, False, False),
-        Failure("budget", LMBudgetExceeded, False, False),
+        Failure("limit", LMRateLimited, False, False, sent=False),
+        Failure("circuit_open", LMCircuitOpen, False, False, sent=False),
+        Failure("budget", LMBudgetExceeded, False, False, sent=False),
     )
 }
 

@@ -34,8 +34,6 @@ T = TypeVar("T")
 
 # What is left for the answer to reach a caller whose own deadline is near: it then hears what happened.
 _MARGIN: Final = 0.02
-# Codes of attempts that never reached the provider.
-_UNSENT: Final = ("lm_connection", "lm_auth", "lm_invalid_request")
 
 
 class Session:
@@ -73,6 +71,7 @@ class Session:
         )
         self._status: int | None = None
         self._request_id: str | None = None
+        self._sending = self._billable = False
         self._admission: str | None = None
         self._reservation: str | None = None
         request, tokens = ask.request, estimate_tokens(ask.request.messages)
@@ -133,6 +132,7 @@ class Session:
         limit, whose = self.limit()
         if longest is not None and longest < limit:
             limit, whose = longest, "timeout"
+        self._sending = True
         try:
             yield limit
         except TimeoutError as error:
@@ -161,14 +161,18 @@ class Session:
         began = self._actor.clock.monotonic()
         self._status = self._request_id = None
         code: str | None = "cancelled"
+        self._sending, sent = False, True
         try:
             result = await once()
             code = None
         except LMError as error:
-            code = error.code
+            code, row = error.code, failure_of(error)
             self._status = error.facts.get("status", self._status)
+            # What the provider refused it does not bill.
+            sent = (row is None or row.sent) and (self._status or 0) < 400
             raise
         finally:
+            self._billable |= self._sending and sent
             seconds, number = self._actor.clock.monotonic() - began, len(self.attempts) + 1
             self.attempts.append(
                 Attempt(number, self._status, seconds, self._request_id, code, waited, self.setup.provider)
@@ -318,7 +322,7 @@ class Session:
 
     def _unbilled(self) -> bool:
         """Whether no attempt can have cost anything: not sent, or refused by the provider."""
-        return all(each.error_code in _UNSENT or (each.status or 0) >= 400 for each in self.attempts)
+        return not self._billable
 
     def _cost(self, usage: Usage, model: str) -> Decimal | None:
         settings = self.setup.settings

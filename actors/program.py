@@ -14,13 +14,14 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
 
 from ..runtime.errors import DefinitionError, SignatureError
 from .module_kind import Answer, LastCall
 from .prediction import Prediction
 from .reasoning import with_reasoning
+from .settings_types import is_table
 from .signature import Signature
 from .signature_class import type_of
 from .signature_field import Field
@@ -137,7 +138,7 @@ def check_program(program: object, at: str = "program") -> type[Module]:
     Raises:
         DefinitionError: it is no subclass of :class:`Module`, has no predictor, or no ``async def forward``.
     """
-    if not isinstance(program, type) or not issubclass(program, Module) or program is Module:
+    if not _is_program(program):
         got = getattr(program, "__qualname__", type(program).__name__)
         raise DefinitionError(f"expected a class below dspex.Module, got {got}, at {at}")
     forward = program.forward
@@ -146,6 +147,10 @@ def check_program(program: object, at: str = "program") -> type[Module]:
     if not predictors_of(program):
         raise DefinitionError(f"expected a predictor in {program.__qualname__}, got none, at {at}")
     return program
+
+
+def _is_program(thing: object) -> TypeGuard[type[Module]]:
+    return isinstance(thing, type) and issubclass(thing, Module) and thing is not Module
 
 
 def signature_of(program: type[Module]) -> Signature:
@@ -178,12 +183,11 @@ async def run_program(program: type[Module], calls: ModelCalls, inputs: Mapping[
     """
     work = program()
     work.dspex_calls = calls
-    pending: Awaitable[Any] = work.forward(**inputs)
-    found: object = await pending
+    found: object = await work.forward(**inputs)
     if isinstance(found, Prediction | LastCall):
         return found
-    if isinstance(found, Mapping):
-        return Prediction(found)  # pyright: ignore[reportUnknownArgumentType]
+    if is_table(found):
+        return Prediction(found)
     expected = "a prediction, a mapping of fields or the last call of a predictor"
     got = type(found).__name__
     raise SignatureError(f"expected {expected}, got {got}, from {program.__qualname__}.forward", expected=expected)

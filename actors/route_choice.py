@@ -26,6 +26,7 @@ Key: TypeAlias = tuple[str, str | None, bool]
 _ROWS: Final[Mapping[FallbackOn, tuple[str, ...]]] = {
     "unavailable": (
         "connection",
+        "reset",
         "pool",
         "timeout",
         "gateway_timeout",

@@ -31,6 +31,7 @@ from .registry import announce
 from .run_bench import RunBench, Step, Trial
 from .run_messages import (
     FINAL,
+    KIND,
     OVER,
     CancelRun,
     GetResult,
@@ -50,7 +51,6 @@ from .run_messages import (
 from .run_plan import RunPlan, data_hash
 from .settings_providers import Budget
 
-KIND: Final = "optimization"
 BUDGETS: Final = "core/budgets"
 _WORK: Final = "work"
 

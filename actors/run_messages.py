@@ -16,6 +16,8 @@ RunState: TypeAlias = Literal[
 ]
 Wish: TypeAlias = Literal["cancel", "pause", "resume"]
 
+KIND: Final = "optimization"
+"""The kind of run that :class:`~.run.OptimizationRun` is."""
 OVER: Final[frozenset[str]] = frozenset({"completed", "stopped_early", "budget_exhausted", "cancelled", "failed"})
 """States in which a run is over."""
 FINAL: Final[frozenset[str]] = frozenset({"completed", "stopped_early", "cancelled"})

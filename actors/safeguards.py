@@ -22,7 +22,7 @@ from .settings_providers import ProviderSettings
 
 Blocker: TypeAlias = Literal["breaker", "quota", "auth"]
 
-UNSENT: Final = frozenset({"connection", "pool", "limit", "circuit_open", "budget"})
+UNSENT: Final = frozenset(name for name, row in FAILURES.items() if not row.sent)
 """Failures of requests that never reached the provider: what they took of the limits is given back."""
 
 _CLOSES: Final = {"quota": "close_quota", "auth": "misconfigured"}

@@ -14,7 +14,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, is_dataclass
-from typing import Any, Final, cast, get_type_hints
+from typing import Any, Final, get_type_hints
 
 from pydantic import BaseModel, ConfigDict, Field, PydanticUserError, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticSchemaGenerationError
@@ -122,7 +122,7 @@ def _model_of(function: Callable[..., Any], at: str) -> type[BaseModel]:
         default = ... if parameter.default is parameter.empty else parameter.default
         # Under names of our own: a parameter may be called as something that models already have.
         fields[f"p{number}"] = (hints.get(name, str), Field(default, alias=name))
-    return cast("type[BaseModel]", create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields))
+    return create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
 
 
 def _of_actor(given: Mapping[str, Any], at: str) -> Tool:
@@ -132,9 +132,9 @@ def _of_actor(given: Mapping[str, Any], at: str) -> Tool:
     target, message = given.get("actor"), given.get("message")
     if not isinstance(target, str) or not target:
         raise _refuse("the name of an actor", repr(target), f"{at}.actor")
-    found = load(message, f"{at}.message") if isinstance(message, str) else message
+    found: object = load(message, f"{at}.message") if isinstance(message, str) else message
     if not isinstance(found, type) or not (is_dataclass(found) or issubclass(found, BaseModel)):
-        raise _refuse("a dataclass or a pydantic model", repr(found), f"{at}.message")
+        raise _refuse("a dataclass or a pydantic model", str(message), f"{at}.message")
     cls: type[Any] = found
     adapter: TypeAdapter[Any] = TypeAdapter(cls)
 

@@ -4,7 +4,6 @@ pip install 'dspex[dspy]'
 python examples/hosted_dspy.py
 """
 
-import sys
 from importlib.util import find_spec
 from typing import Any
 
@@ -34,6 +33,10 @@ def question(country: str) -> dict[str, str]:
     return {"question": f"What is the capital of {country}?"}
 
 
+def right(example: Any, found: Any, trace: Any = None) -> bool:
+    return bool(example.answer == found.answer)
+
+
 def show(app: dspex.App, server: ScriptedServer) -> None:
     print("an LM of DSPy's, below it a provider actor:")
     with dspy().context(lm=actor_lm(app, "local")):
@@ -55,16 +58,17 @@ def show(app: dspex.App, server: ScriptedServer) -> None:
         for country, capital in CAPITALS.items()
     ]
     for _ in range(2):
-        before = len(server.requests)
+        before = server.requests
         with dspy_run(app, "capitals-1", provider="local") as lm, dspy().context(lm=lm):
-            best = dspy().BootstrapFewShot(metric=lambda example, found, trace=None: example.answer == found.answer)
+            best = dspy().BootstrapFewShot(metric=right)
             demos = best.compile(build(), trainset=examples).predictors()[0].demos
-        print(f"    {len(demos)} demos, {len(server.requests) - before} requests")
+        print(f"    {len(demos)} demos, {server.requests - before} requests")
 
 
 def main() -> None:
     if find_spec("dspy") is None:
-        sys.exit(print("DSPy is not installed; this example needs it: pip install 'dspex[dspy]'"))
+        print("DSPy is not installed; this example needs it: pip install 'dspex[dspy]'")
+        return
     with ScriptedServer(model) as server, dspex.start(config={"events": {"in_memory": True}}) as app:
         app.configure_provider("local", kind="openai", base_url=server.url, default_model="stand-in")
         show(app, server)

@@ -53,9 +53,7 @@ def optimize(url: str, folder: str) -> None:
         result = run.result()
         status, demos = result.status, result.state.predictors["predict"].demos
         print(f"  {result.outcome}: {result.base_score:.0%} -> {result.score:.0%} with {len(demos)} worked examples")
-        print(
-            f"  {status.paid.calls} calls paid in all, {status.recalled} examples found in the journal"
-        )
+        print(f"  {status.paid.calls} calls paid in all, {status.recalled} examples found in the journal")
 
 
 def main() -> None:

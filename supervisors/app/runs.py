@@ -11,12 +11,10 @@ from typing import Any, Final, Required, TypeAlias, TypedDict, TypeVar
 from ...actors.config_messages import GetSetting
 from ...actors.examples import Example
 from ...actors.optimizers.bench import Optimizer
-from ...actors.optimizers.registry import METHODS, optimizer
 from ...actors.program_state import ProgramState
-from ...actors.run import KIND, OptimizationRun
-from ...actors.run_journal import RunJournal
 from ...actors.run_messages import (
     FINAL,
+    KIND,
     OVER,
     CancelRun,
     GetResult,
@@ -263,6 +261,8 @@ async def optimize(life: Life, module: str, trainset: Examples, how: RunOptions)
         RunConflict: the run was begun with other code, data or settings, or another process works on it.
         CallError: there is no such module.
     """
+    from ...actors.optimizers.registry import optimizer  # noqa: PLC0415 - only where it is used
+
     known = RunOptions.__annotations__
     for name in how:
         if name not in known:
@@ -314,6 +314,8 @@ async def replan(life: Life, stored: StoredRun) -> RunPlan:
     Raises:
         RunError: its metric or method has no name by which it can be found, or it is no optimization.
     """
+    from ...actors.optimizers.registry import METHODS, optimizer  # noqa: PLC0415 - only where it is used
+
     kept = stored.plan
     if stored.kind != KIND:
         raise RunError(
@@ -379,6 +381,9 @@ async def start(life: Life, plan: RunPlan, *, fork: str | None = None) -> AsyncR
 
 def run_spec(plan: RunPlan, store: RunStore) -> ChildSpec:
     """The supervisor of one run. Its journal stands left of it, so that a crash of the run does not touch that."""
+    from ...actors.run import OptimizationRun  # noqa: PLC0415 - only where it is used
+    from ...actors.run_journal import RunJournal  # noqa: PLC0415 - likewise
+
     id = plan.run
     return Supervisor.child_spec(
         f"run/{id}",

@@ -144,6 +144,27 @@ def test_it_is_evaluated_by_several_workers() -> None:
         assert app.evaluate("qa", rows, metric="exact_match", workers=2).score == 1.0
 
 
+def test_our_optimizers_work_on_it(tmp_path: Path) -> None:
+    """A run on a hosted program finds demos that help, made of its own calls, and pays for each answer once."""
+
+    def answer(request: dict[str, Any]) -> str:
+        odd = any(f"{number}?" in request["messages"][-1]["content"] for number in (1, 3, 5, 7))
+        return marked("yes" if odd and len(request["messages"]) > 2 else "no")  # knows it all once shown an example
+
+    model = Model(answer)
+    rows = [
+        Example(question=f"{number}?", answer=("no", "yes")[number % 2]).with_inputs("question") for number in range(8)
+    ]
+    with scene(model, tmp_path) as app:
+        host(app)
+        result = app.optimize("qa", rows, metric="exact_match", method="bootstrap", run_id="r1").result(15)
+        assert result.outcome == "completed"
+        asked = len(model.requests)
+        assert asked == result.status.paid.calls
+        assert result.state.predictors["predict"].demos
+        assert app.call("module/qa", UpdateModule(state=result.state)).demos > 0
+
+
 @pytest.mark.timeout(60)
 def test_a_killed_process_comes_back() -> None:
     """The supervisor starts the program again, from its factory."""

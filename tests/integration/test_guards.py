@@ -15,6 +15,7 @@ from dspex.runtime.errors import (
     ConfigError,
     LMBudgetExceeded,
     LMCircuitOpen,
+    LMConnectionError,
     LMQuotaExceeded,
     LMRateLimited,
     NoProcess,
@@ -209,3 +210,18 @@ def test_answers_come_from_the_cache() -> None:
         assert not app.lm.complete("local", "Capital of Norway?").cache_hit
         app.update_setting(("ai", "caching", "enabled"), False)
         assert not app.lm.complete("local", "Capital of Norway?").cache_hit
+
+
+def test_what_may_have_been_sent_stays_taken() -> None:
+    """A connection that breaks after the request was sent: its room and its budget are not given back."""
+    config = {"rate_limit": {"limit": 10, "window": 600.0}, "budget": {"requests": 10}, "retry_attempts": 2}
+    with application(lambda exchange: exchange.close()) as (app, server):
+        app.protection.configure("local", retry_base_delay=0.0, failure_threshold=0, **config)
+        with pytest.raises(LMConnectionError) as caught:
+            app.lm.complete("local", "x")
+        assert caught.value.failure == "reset"
+        assert len(server.requests) == 2
+        (requests,) = (bucket for bucket in app.protection.status("local").buckets if bucket.limit == "requests")
+        assert requests.used == 2
+        (report,) = app.budgets.status("provider/local")
+        assert report.spent.requests == 1

@@ -112,7 +112,7 @@ def test_an_unknown_host_is_typed() -> None:
 def test_a_connection_that_closes_before_the_answer_is_typed(end: Callable[[Exchange], None]) -> None:
     """Closed or reset without a byte: LMConnectionError."""
     with HttpServer(end) as server:
-        assert failing_send(server.url, LMConnectionError).failure == "connection"
+        assert failing_send(server.url, LMConnectionError).failure == "reset"
 
 
 def test_a_truncated_body_is_typed() -> None:

@@ -166,7 +166,7 @@ def test_an_end_within_the_head_is_no_connection(end: Callable[[Exchange], None]
         end(ex)
 
     error = failing_send(script, LMConnectionError)
-    assert (error.failure, error.retryable) == ("connection", True)
+    assert (error.failure, error.retryable) == ("reset", True)
 
 
 # -- connections ----------------------------------------------------------------------------------
@@ -205,7 +205,7 @@ def test_a_connection_that_ends_with_the_next_request_may_be_tried_again() -> No
             assert (await transport.send(request_to(server.url), timeout=5)).status == 200
             with pytest.raises(LMConnectionError) as caught:
                 await transport.send(request_to(server.url), timeout=5)
-            assert (caught.value.failure, caught.value.retryable) == ("connection", True)
+            assert (caught.value.failure, caught.value.retryable) == ("reset", True)
             assert (await transport.send(request_to(server.url), timeout=5)).status == 200
 
         with_transport(server.url, main)

@@ -222,7 +222,7 @@ def test_what_cannot_be_declared() -> None:
     with application(Model()) as (app, _):
         with pytest.raises(ConfigError, match="at the top of a module"):
             app.start_program("local", Local, provider="local")
-        with pytest.raises(ConfigError, match="expected a class below dspex.Module"):
+        with pytest.raises(ConfigError, match=r"expected a class below dspex\.Module"):
             app.start_program("wrong", f"{__name__}:add", provider="local")
         with pytest.raises(ConfigError, match="at the top of a module"):
             app.start_module("qa", "q -> a", provider="local", kind="refine", metric=lambda example, prediction: 1)

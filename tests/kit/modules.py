@@ -9,8 +9,8 @@ from typing import Any
 from dspex.actors.event_store import Append
 from dspex.actors.events import Event, ModuleExecution
 from dspex.actors.lm import Attempt, LMRequest, LMResponse, Usage
-from dspex.actors.module_messages import ModuleInfo, ModuleStatus, Predict
 from dspex.actors.module_actor import ModuleActor
+from dspex.actors.module_messages import ModuleInfo, ModuleStatus, Predict
 from dspex.actors.prediction import Prediction
 from dspex.actors.provider_messages import Complete
 from dspex.actors.registry_messages import Announce

@@ -308,10 +308,12 @@ def test_an_owner_is_monitored_once_and_gives_up_all_that_it_leads(system: Virtu
     """However often it looks up; at its end the keys that it answered stay answered, the others are free."""
     start(system)
     owner = system.spawn(Client)
-    before = len(owner.cell.monitors or ())
+    cell = owner.cell
+    assert cell is not None
+    before = len(cell.monitors or ())
     for number in range(5):
         assert system.call(NAME, CacheLookup(f"k{number}", str(number), owner=owner)) == CacheLead()
-    assert len(owner.cell.monitors or ()) == before + 1
+    assert len(cell.monitors or ()) == before + 1
     system.cast(NAME, CacheStore("k0", "0", "value"))
     system.cast(NAME, CacheAbandon("k1", "1"))
     assert look(system, "k1", "another") == CacheLead()

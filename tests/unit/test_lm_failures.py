@@ -51,6 +51,7 @@ def said(status: int, code: Any = None, message: str = "no", kind: Any = None, *
 ROWS: list[tuple[str, type[LMError], bool, bool, str]] = [
     # row               error              retry breaker effect
     ("connection", LMConnectionError, YES, YES, "none"),
+    ("reset", LMConnectionError, YES, YES, "none"),
     ("pool", LMConnectionError, YES, NO, "none"),
     ("timeout", LMTimeout, YES, YES, "none"),
     ("deadline", LMTimeout, NO, NO, "none"),

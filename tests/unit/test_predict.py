@@ -11,8 +11,8 @@ import pytest
 
 from dspex.actors.config_messages import ConfigChanged, GetModuleSettings, SubscribeSettings
 from dspex.actors.lm import Attempt
-from dspex.actors.module_messages import ModuleStatus, Predict, PredictOptions, UpdateModule
 from dspex.actors.module_actor import ModuleActor
+from dspex.actors.module_messages import ModuleStatus, Predict, PredictOptions, UpdateModule
 from dspex.actors.prediction import Prediction
 from dspex.actors.program_state import ONLY
 from dspex.actors.settings import ModuleSettings

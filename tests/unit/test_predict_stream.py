@@ -14,9 +14,9 @@ from dspex.actors.field_chunks import FieldChunk, PredictionEnd
 from dspex.actors.lm import LMResponse, Usage
 from dspex.actors.lm_chunks import LMChunk, LMStreamEnd
 from dspex.actors.lm_failures import lm_error
+from dspex.actors.module_actor import ModuleActor
 from dspex.actors.module_messages import ModuleInfo, PredictOptions, PredictStream
 from dspex.actors.module_plan import ModulePlan
-from dspex.actors.module_actor import ModuleActor
 from dspex.actors.predict_stream import PredictionClosed, PredictionStream
 from dspex.actors.prediction import PredictionInfo
 from dspex.actors.provider_messages import SUBSCRIBE_PATIENCE, Leave, OpenStream, StreamOpened

@@ -107,7 +107,7 @@ class Caller(Module):
 
 
 def test_a_chain_of_two_predictors() -> None:
-    """forward runs, each predictor asks the model, and what both used is summed."""
+    """Its forward runs, each predictor asks the model, and what both used is summed."""
 
     async def scenario(scene: Scene) -> None:
         answer = await scene.ask()
@@ -215,7 +215,7 @@ def test_a_state_names_predictors() -> None:
         assert await scene.house.call("module/qa", GetState()) == ProgramState(
             {**taught.predictors, "final": PredictorState()}
         )
-        with pytest.raises(ConfigError, match="got 'drft', at state.*did you mean 'draft'"):
+        with pytest.raises(ConfigError, match=r"got 'drft', at state.*did you mean 'draft'"):
             await scene.house.call("module/qa", UpdateModule(state=ProgramState({"drft": PredictorState()})))
         with pytest.raises(ConfigError, match="a state that names the predictors"):
             await scene.house.call("module/qa", UpdateModule(instructions="Which?"))
@@ -331,7 +331,7 @@ def test_import_paths() -> None:
     with pytest.raises(ConfigError, match="at the top of a module"):
         path_of(Local, "program")
     for wrong in ("nothing.here:X", "json", "json:", ":x"):
-        with pytest.raises(ConfigError, match="package.module:name"):
+        with pytest.raises(ConfigError, match=r"package\.module:name"):
             load(wrong, "program")
     with pytest.raises(ConfigError, match="did you mean 'loads'"):
         load("json:laods", "program")

@@ -499,6 +499,7 @@ def test_a_misspelt_failure_gets_a_hint() -> None:
 
 EFFECTS: dict[str, set[str]] = {
     "connection": {"breaker", "given back"},
+    "reset": {"breaker"},
     "pool": {"given back"},
     "timeout": {"breaker"},
     "deadline": set(),
