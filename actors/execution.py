@@ -6,6 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from ..runtime.context import Context
+from ..runtime.errors import Error
 from ..runtime.telemetry import Span
 from .module_messages import Predict, PredictOptions
 from .module_plan import ModulePlan
@@ -43,3 +44,10 @@ class Execution:
         """What is known of its answer before there is one."""
         context = self.context
         return PredictionInfo(correlation_id=context.trace_id, span_id=context.span_id, provider=self.plan.provider)
+
+
+def code_of(error: BaseException) -> str:
+    """The word for how work ended."""
+    if isinstance(error, Error):
+        return error.code
+    return "cancelled" if isinstance(error, asyncio.CancelledError) else "crashed"

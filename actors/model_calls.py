@@ -8,12 +8,12 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.errors import CallTimeout, Error, LMContextLength, LMInvalidRequest
+from ..runtime.errors import CallTimeout, LMContextLength, LMInvalidRequest
 from ..runtime.gen_server import GenServer
 from ..runtime.scope import SCOPE, Scope
 from .event_outbox import EventOutbox
 from .events import ModuleExecution, stamp
-from .execution import Execution
+from .execution import Execution, code_of
 from .lm import LMResponse, Message
 from .module_messages import Predict
 from .optimizers.bench import PredictorCall
@@ -210,7 +210,7 @@ class ModelCalls:
         try:
             yield
         except BaseException as error:  # fault boundary: nothing is handled here, the end is only written down
-            code = error.code if isinstance(error, Error) else "cancelled"
+            code = code_of(error)
             raise
         finally:
             self._record(name, self.actor.clock.monotonic() - began, code)

@@ -34,7 +34,7 @@ from ..runtime.reasons import describe
 from .config_messages import START_PATIENCE, ConfigChanged, GetModuleSettings, SubscribeSettings
 from .event_outbox import EventOutbox
 from .events import ModuleExecution, stamp
-from .execution import Execution
+from .execution import Execution, code_of
 from .model_calls import ModelCalls
 from .module_kind import Answer, LastCall
 from .module_messages import (
@@ -265,7 +265,7 @@ class ModuleActor(GenServer):
         if execution.slots is not None:
             tally.running -= 1
             execution.slots.release()
-        code = None if error is None else _code(error)
+        code = None if error is None else code_of(error)
         metadata = {"success": error is None, **({} if code is None else {"code": code})}
         execution.span.add({"repairs": execution.repairs}, metadata)
         execution.span.__exit__(type(error), error, None)
@@ -424,9 +424,3 @@ def _place(context: Context) -> dict[str, str | None]:
 def _given(signature: Signature, inputs: object) -> tuple[str, ...]:
     # Refused inputs are told of too, and may be anything.
     return tuple(name for name in signature.input_names if name in inputs) if is_table(inputs) else ()
-
-
-def _code(error: BaseException) -> str:
-    if isinstance(error, Error):
-        return error.code
-    return "cancelled" if isinstance(error, asyncio.CancelledError) else "crashed"

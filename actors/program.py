@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard
+from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, overload
 
 from ..runtime.errors import DefinitionError, SignatureError
 from .module_kind import Answer, LastCall
@@ -50,7 +50,13 @@ class Predict:
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
 
-    def __get__(self, program: Module | None, owner: type | None = None) -> Any:
+    @overload
+    def __get__(self, program: None, owner: type | None = None) -> Predict: ...
+
+    @overload
+    def __get__(self, program: Module, owner: type | None = None) -> Predictor: ...
+
+    def __get__(self, program: Module | None, owner: type | None = None) -> Predict | Predictor:
         """On the class the declaration, on an instance what is called."""
         return self if program is None else Predictor(program, self)
 
@@ -98,7 +104,7 @@ class Module:
     signature: ClassVar[str | Signature | None] = None
     dspex_calls: ModelCalls
 
-    async def forward(self, **inputs: Any) -> Prediction | LastCall | Mapping[str, Any]:
+    async def forward(self, *args: Any, **inputs: Any) -> Prediction | LastCall | Mapping[str, Any]:
         """To be overridden: a prediction, a mapping of its fields, or ``self.<predictor>.last(...)``."""
         raise DefinitionError(f"expected 'async def forward' in {type(self).__qualname__}, got none")
 

@@ -3,6 +3,8 @@
 python examples/evaluate.py
 """
 
+from typing import Any
+
 import rich
 from scripted_server import Refusal, ScriptedServer
 
@@ -17,7 +19,7 @@ DATASET = [
 ]
 
 
-def model(request: dict) -> str | Refusal:
+def model(request: dict[str, Any]) -> str | Refusal:
     """A stand-in that likes to talk, is wrong about Italy, and refuses Atlantis."""
     question = request["messages"][-1]["content"]
     if "Atlantis" in question:

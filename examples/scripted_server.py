@@ -27,8 +27,19 @@ class Refusal:
     retry_after: float | None = None
 
 
-Answer: TypeAlias = str | Refusal | Iterable[str]
-"""A text, an error, or the pieces of a stream."""
+class ToolCalls:
+    """An answer that calls tools.
+
+    Args:
+        *calls: names and arguments.
+    """
+
+    def __init__(self, *calls: tuple[str, dict[str, Any]]) -> None:
+        self.calls = calls
+
+
+Answer: TypeAlias = str | Refusal | ToolCalls | Iterable[str]
+"""A text, an error, tools to call, or the pieces of a stream."""
 
 
 class _Server(ThreadingHTTPServer):
@@ -84,8 +95,8 @@ class ScriptedServer:
             def _answer(self, model: str, answer: Answer) -> None:
                 if isinstance(answer, Refusal):
                     self._whole(answer.status, {"error": {"message": answer.message}}, answer.retry_after)
-                elif isinstance(answer, str):
-                    self._whole(200, completion(model, answer))
+                elif isinstance(answer, str | ToolCalls):
+                    self._whole(200, completion(model, answer) if isinstance(answer, str) else tools(model, answer))
                 else:
                     self._stream(model, answer)
 
@@ -135,6 +146,17 @@ def completion(model: str, text: str) -> dict[str, Any]:
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": given, "completion_tokens": made, "total_tokens": given + made},
     }
+
+
+def tools(model: str, answer: ToolCalls) -> dict[str, Any]:
+    """An answer that calls tools."""
+    whole = completion(model, "")
+    calls = [
+        {"id": f"call-{number}", "type": "function", "function": {"name": name, "arguments": json.dumps(arguments)}}
+        for number, (name, arguments) in enumerate(answer.calls)
+    ]
+    message = {"role": "assistant", "content": None, "tool_calls": calls}
+    return {**whole, "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]}
 
 
 def chunk(model: str, delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Final
+from typing import Final, cast
 
 from ...actors.lm_failures import failure_of
 from ...actors.protection_messages import Admit, Settle
@@ -32,10 +32,10 @@ class Seat:
     ) -> None:
         check_who(user, None)
         check_on_limit(on_limit)
-        given: object = timeout
+        given = cast("object", timeout)
         if not (isinstance(given, int | float) and 0 < given <= 3600):
             raise UsageError(f"expected seconds above 0, at most 3600, got {given!r}, at timeout")
-        needs: object = tokens
+        needs = cast("object", tokens)
         if not (isinstance(needs, int) and needs >= 0):
             raise UsageError(f"expected a whole number of tokens from 0, got {needs!r}, at tokens")
         self._life = life

@@ -15,7 +15,9 @@ from dspex.actors.dspy.line import Line
 from dspex.actors.dspy.requests import read_request
 from dspex.actors.lm import LMResponse, ToolCall
 from dspex.runtime.errors import ConfigError, LMInvalidRequest, LMProtocolError
+from kit.application import application
 from kit.dspy_scene import Model, marked, scene, types
+from kit.http_server import Exchange
 
 
 def request(*messages: Any, **more: Any) -> Any:
@@ -70,18 +72,21 @@ def test_an_answer_streams(in_coroutines: bool) -> None:
     assert model.requests[0]["stream"] is True
 
 
-def test_leaving_a_stream_ends_it() -> None:
-    """Who closes the events of the engine leaves no stream behind."""
-    with scene(Model()) as app:
-        engine = ActorEngine(Line(app.engine, "local"))
-        events = engine.stream(request())
+@pytest.mark.parametrize("read", [0, 1])
+def test_leaving_a_stream_ends_it(read: int) -> None:
+    """Who closes the events of the engine, read or not, ends the request to the provider."""
+
+    def endless(exchange: Exchange) -> None:
+        exchange.head()
+        exchange.chunk(b'data: {"id": "c1", "model": "m", "choices": [{"index": 0, "delta": {"content": "a"}}]}\n\n')
+        exchange.hang()
+
+    with application(endless) as (app, server):
+        events = ActorEngine(Line(app.engine, "local")).stream(request())
         assert next(events).type == "start"
-        assert next(events).type == "delta"
+        assert [next(events).type for _ in range(read)] == ["delta"] * read
         events.close()
-        unread = engine.stream(request())
-        assert next(unread).type == "start"
-        unread.close()
-        assert engine.complete(request()).finish_reason == "stop"
+        assert server.client_closed.wait(5)
 
 
 @pytest.mark.parametrize(

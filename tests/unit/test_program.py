@@ -271,7 +271,7 @@ class Longer(Chain):
 
     check = ChainOfThought("answer -> verdict: bool")
 
-    async def forward(self, question, past: History | None, sure: int, tries: int = 3) -> Mapping[str, Any]:  # type: ignore[override]
+    async def forward(self, question, past: History | None, sure: int, tries: int = 3) -> Mapping[str, Any]:  # type: ignore[no-untyped-def, override]
         return {}
 
 
