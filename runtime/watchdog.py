@@ -127,14 +127,14 @@ def _calls_at(cell: Cell) -> Iterator[Call]:
 
 def _waiter(call: Call) -> Cell | None:
     """The actor whose handler cannot go on before this call is answered, if there is one."""
-    above: Call | None = call
-    while above is not None and not above.settled:
-        if above.holder is not None:
-            return above.holder
-        above = above.parent
+    while not call.settled:
+        if call.holder is not None:
+            return call.holder
+        above = call.parent
         # A task beside a handler holds nobody up, unless the answer was left to it.
         if above is None or above.to is None or above not in (above.to.open_calls or ()):
             return None
+        call = above
     return None
 
 

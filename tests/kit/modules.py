@@ -14,6 +14,7 @@ from dspex.actors.module_messages import ModuleInfo, ModuleStatus, Predict
 from dspex.actors.prediction import Prediction
 from dspex.actors.provider_messages import Complete
 from dspex.actors.registry_messages import Announce
+from dspex.actors.run_messages import Recall, Record
 from dspex.runtime.context import Context
 from dspex.runtime.gen_server import GenServer, NoReply, call, cast
 from kit.supervision import House, in_house
@@ -75,6 +76,21 @@ class Notebook(GenServer):
     @cast
     def announce(self, msg: Announce) -> None:
         self.announced.append(msg.metadata)
+
+
+class Journal(GenServer):
+    """Stands in for a run's journal."""
+
+    def init(self) -> None:
+        self.kept: dict[tuple[str, str], str] = {}
+
+    @call
+    def recall(self, msg: Recall) -> str | None:
+        return self.kept.get((msg.kind, msg.key))
+
+    @call
+    def record(self, msg: Record) -> None:
+        self.kept.update({(entry.kind, entry.key): entry.value for entry in msg.entries})
 
 
 class Scene:

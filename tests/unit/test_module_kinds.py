@@ -20,12 +20,10 @@ from dspex.actors.optimizers.bench import PredictorCall
 from dspex.actors.prediction import Prediction
 from dspex.actors.program_state import ONLY, PredictorState, ProgramState
 from dspex.actors.provider_messages import Complete
-from dspex.actors.run_messages import Recall, Record
 from dspex.actors.run_scope import RunScope
 from dspex.actors.signature import Signature
 from dspex.runtime.errors import ConfigError, LMServerError, ParseError, RemoteError, RunError, SignatureError
-from dspex.runtime.gen_server import GenServer, call
-from kit.modules import Scene, gather, play, response
+from kit.modules import Journal, Scene, gather, play, response
 
 THOUGHT = "[[ ## reasoning ## ]]\nIt is big.\n\n[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
 
@@ -224,6 +222,9 @@ def test_states_of_typed_fields_are_json() -> None:
     found = ProgramState.from_dict(json.loads(json.dumps(plan.state.to_dict())))
     assert found.predictors[ONLY].demos == ({"day": "2024-05-01", "parts": [1, 2]},)
     assert ModulePlan.of({**settings, "state": found}).predictors[ONLY].demos == plan.predictors[ONLY].demos
+    wrong = ProgramState({ONLY: PredictorState(None, ({"day": "2024-05-01", "parts": ["1", 2]},))})
+    with pytest.raises(SignatureError, match=r"got list, at predict.*'parts'"):
+        plan.with_state(wrong)
 
 
 def test_a_state_that_does_not_fit_changes_nothing() -> None:
@@ -252,21 +253,6 @@ def test_a_trace_has_the_calls_of_predictors() -> None:
         assert (await scene.ask()).info.calls == ()
 
     play()(scenario)
-
-
-class Journal(GenServer):
-    """Stands in for a run's journal."""
-
-    def init(self) -> None:
-        self.kept: dict[tuple[str, str], str] = {}
-
-    @call
-    def recall(self, msg: Recall) -> str | None:
-        return self.kept.get((msg.kind, msg.key))
-
-    @call
-    def record(self, msg: Record) -> None:
-        self.kept.update({(entry.kind, entry.key): entry.value for entry in msg.entries})
 
 
 def test_calls_of_a_run_are_paid_once() -> None:

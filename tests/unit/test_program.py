@@ -36,7 +36,7 @@ from dspex.runtime.errors import (
 )
 from dspex.runtime.gen_server import GenServer, call, cast
 from kit.engine import Lab, in_lab
-from kit.modules import Scene, gather, play, response
+from kit.modules import Journal, Scene, gather, play, response
 from kit.stages import Seen, Taker
 
 
@@ -234,6 +234,20 @@ def test_a_trace_of_a_program() -> None:
         ]
 
     play(saying("first", "draft"), saying("second"), kind="program", program=Chain)(scenario)
+
+
+def test_a_program_in_a_run_is_paid_once() -> None:
+    """Each call of each predictor has a place of its own in the run's journal."""
+
+    async def scenario(scene: Scene) -> None:
+        journal = await scene.actor(Journal, "run-journal/r1")
+        message = Predict({"questions": ["a", "b", "a"]}, run=RunScope("r1", "t", "0"))
+        first = await scene.house.call("module/qa", message)
+        assert await scene.house.call("module/qa", message) == first
+        assert len(scene.provider.requests) == len(journal.kept) == 3
+
+    script = (saying("1"), saying("2"), saying("3"))
+    play(*script, kind="program", program=Fan, signature=Fan.signature)(scenario)
 
 
 class Recorder(GenServer):
