@@ -135,6 +135,8 @@ class LMRequest:
         self._check_messages()
         if not isinstance(cast("object", self.model), str | None):
             raise _invalid("model", "text or None", self.model)
+        if self.model is not None and not self.model.isprintable():
+            raise _invalid("model", "printable text", self.model)  # it is written into events
         self._check_numbers()
         self._check_stop()
         # A copy: what is sent cannot change under the provider's hands.

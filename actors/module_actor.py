@@ -134,6 +134,8 @@ class ModuleActor(GenServer):
             self.start_timer(_READ_AGAIN, _ReadAgain())  # configuration is away; the old settings hold meanwhile
             return
         except (ConfigError, SignatureError, LMInvalidRequest) as error:
+            if error.facts.get("reason") == "path_not_found":
+                return  # declared no more: it is about to be stopped, and goes on as it is until then
             # New predictions are told what is wrong, until it is put right.
             self._refusal = error
             self._announce()

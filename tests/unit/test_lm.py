@@ -197,3 +197,10 @@ def test_tokens_are_a_quarter_of_the_characters_rounded_up() -> None:
 def test_more_words_are_not_fewer_tokens(turns: tuple[Message, ...]) -> None:
     """The estimate grows with the prompt and is never zero."""
     assert 0 < estimate_tokens(turns) <= estimate_tokens((*turns, HELLO))
+
+
+@pytest.mark.parametrize("model", ["gpt\ud800", "gpt\n4"])
+def test_a_model_that_cannot_be_written_down_is_refused(model: str) -> None:
+    """Half a character and control characters: refused where the request is made."""
+    with pytest.raises(LMInvalidRequest, match="printable"):
+        LMRequest((Message("user", "Hi"),), model=model)

@@ -40,7 +40,7 @@ class FakeConfig(GenServer):
 
     def init(self, **settings: Any) -> None:
         self.settings = ModuleSettings(**settings)
-        self.broken = False
+        self.broken = self.undeclared = False
         self.subscribers: list[Any] = []
 
     @call
@@ -49,6 +49,8 @@ class FakeConfig(GenServer):
 
     @call
     def get(self, msg: GetModuleSettings) -> ModuleSettings | Fail:
+        if self.undeclared:
+            return Fail(ConfigError("no modules.qa", reason="path_not_found"))
         if msg.id != "qa" or self.broken:
             return Fail(ConfigError(f"no module {msg.id}"))
         return self.settings
@@ -460,6 +462,18 @@ def test_a_signature_and_a_provider_are_needed(missing: str) -> None:
         assert str(reason.error) == f"expected a {missing}, got nothing, at {missing}"
 
     in_house(test)
+
+
+def test_a_module_that_is_declared_no_more_goes_on_until_it_is_stopped() -> None:
+    """Callers between the two are served, or told that it is gone; never that it is misconfigured."""
+
+    async def scenario(scene: Scene, config: FakeConfig) -> None:
+        config.undeclared = True
+        config.tell()
+        assert (await scene.ask()).answer == "Paris"
+        assert (await scene.status()).status == "ready"
+
+    configured(scenario, signature="question -> answer", provider="local")
 
 
 def configured(scenario: Callable[[Scene, FakeConfig], Awaitable[None]], **settings: Any) -> None:
