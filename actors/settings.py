@@ -1,7 +1,7 @@
 """Everything that can be configured, as frozen models; ``docs/configuration.md`` lists every key.
 
 Times are seconds. Zero and false are values, never "unset" (a limit of 0 lets nothing through). There is no
-provider and no model unless configured. A key marked ``later`` is checked and kept, and read by a later release.
+provider and no model unless configured.
 """
 
 from __future__ import annotations
@@ -172,10 +172,8 @@ class ModuleSettings(SettingsModel):
     kind: Literal["predict", "chain_of_thought", "best_of_n", "refine", "react", "program"] = key(
         "predict", "Kind of module."
     )
-    signature: SignatureText = Field(
-        description="Inputs and outputs: `question -> answer`.", json_schema_extra={"effect": "now"}
-    )
-    provider: Name = Field(description="Name of the provider it asks.", json_schema_extra={"effect": "now"})
+    signature: SignatureText = Field(description="Inputs and outputs: `question -> answer`.")
+    provider: Name = Field(description="Name of the provider it asks.")
     instructions: Text | None = key(None, "What the model is told to do.")
     demos: Examples = key((), "Worked examples shown to the model: tables of field values.")
     adapter: Literal["chat", "json"] | None = key(None, "Adapter; by default `dspex.modules.default_adapter`.")

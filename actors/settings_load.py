@@ -14,7 +14,7 @@ import pathlib
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, cast
+from typing import Any, Final
 
 from ..runtime.errors import ConfigError, did_you_mean
 from ..runtime.secret import SecretRef
@@ -22,7 +22,7 @@ from .config_paths import Path, Tree, dotted, merged, parse_path, plain
 from .settings import Settings
 from .settings_problems import Problem, is_secret, validated
 from .settings_schema import ANY, TableOf, keys, node_at
-from .settings_types import Kind, SettingsModel, is_table
+from .settings_types import Kind, is_table
 
 PREFIX: Final = "DSPEX_"
 FILE_VARIABLE: Final = "DSPEX_CONFIG"
@@ -147,8 +147,12 @@ def _environment_layers(variables: Mapping[str, str], known: Sequence[Layer]) ->
             continue
         rest, source = variable.removeprefix(PREFIX), f"environment variable {variable}"
         if _SEPARATOR in rest:
-            path = _spelling(rest, known, source)
-            yield Layer(source, _nested(path, _value(path, text)))
+            try:
+                path = _spelling(rest, known)
+                yield Layer(source, _nested(path, _value(path, text)))
+            except ConfigError as error:
+                facts = {**error.facts, "source": source}
+                raise ConfigError(f"{error.message} ({source})", **facts) from None
         elif rest in flat:
             # Other DSPEX_ variables belong to somebody else; this one was meant for us.
             right = PREFIX + _SEPARATOR.join(flat[rest]).upper()
@@ -157,7 +161,7 @@ def _environment_layers(variables: Mapping[str, str], known: Sequence[Layer]) ->
             raise ConfigError(message, path=at, expected=expected, got="one", source=source)
 
 
-def _spelling(rest: str, known: Sequence[Layer], source: str) -> Path:
+def _spelling(rest: str, known: Sequence[Layer]) -> Path:
     """Turn a variable's upper case into a path; names that a file or the arguments use keep their spelling."""
     path: Path = ()
     for part in rest.split(_SEPARATOR):
@@ -166,11 +170,7 @@ def _spelling(rest: str, known: Sequence[Layer], source: str) -> Path:
         if isinstance(node, TableOf):
             name = next((used for used in _names(known, path) if used.lower().replace("-", "_") == name), name)
         path = (*path, name)
-    try:
-        return parse_path(path)
-    except ConfigError as error:
-        facts = {**error.facts, "source": source}
-        raise ConfigError(f"{error.message} ({source})", **facts) from None
+    return parse_path(path)
 
 
 def _names(layers: Sequence[Layer], path: Path) -> Iterator[str]:
@@ -217,14 +217,6 @@ def _warnings(settings: Settings, variables: Mapping[str, str]) -> Iterator[Prob
             expected = f"environment variable {key.system} to be set"
             yield Problem(f"ai.providers.{name}.api_key", expected, "nothing", severity="warning")
     yield from _missing_providers(settings)
-    for key_path, effect in _without_effect(settings, ()):
-        yield Problem(
-            ".".join(key_path),
-            "a key that this release acts on",
-            "a value",
-            hint=f"; it is checked and kept, {effect}",
-            severity="warning",
-        )
 
 
 def _missing_providers(settings: Settings) -> Iterator[Problem]:
@@ -244,20 +236,3 @@ def _missing_providers(settings: Settings) -> Iterator[Problem]:
             expected = f"one of the configured providers ({', '.join(providers) or 'none'})"
             hint = did_you_mean(provider, providers)
             yield Problem(path, expected, repr(provider), hint=hint, severity="warning")
-
-
-def _without_effect(model: SettingsModel, path: Path) -> Iterator[tuple[Path, str]]:
-    """Keys somebody set that only a later release reads: who sets a limit should not believe to be protected."""
-    for name, field in type(model).model_fields.items():
-        if name not in model.model_fields_set:
-            continue
-        value, here = getattr(model, name), (*path, name)
-        effect = cast("Mapping[str, str]", field.json_schema_extra or {}).get("effect", "now")
-        if isinstance(value, SettingsModel):
-            yield from _without_effect(value, here)
-        elif isinstance(value, Mapping):
-            for key, each in cast("Mapping[str, object]", value).items():
-                if isinstance(each, SettingsModel):
-                    yield from _without_effect(each, (*here, key))
-        elif effect != "now":
-            yield here, effect

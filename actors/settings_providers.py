@@ -84,8 +84,8 @@ class Budget(SettingsModel):
 class Price(SettingsModel):
     """What a model costs, in US dollars per million tokens; goes before the price list."""
 
-    input: Money = Field(ge=0, description="Input tokens.", json_schema_extra={"effect": "now"})
-    output: Money = Field(ge=0, description="Output tokens.", json_schema_extra={"effect": "now"})
+    input: Money = Field(ge=0, description="Input tokens.")
+    output: Money = Field(ge=0, description="Output tokens.")
     cached_input: Money | None = key(None, "Input tokens read from the provider's cache; by default as `input`.", ge=0)
     cache_write: Money | None = key(None, "Input tokens written into its cache; by default as `input`.", ge=0)
 
@@ -95,7 +95,6 @@ class ProviderSettings(SettingsModel):
 
     kind: ProviderKind = Field(
         description="Wire protocol; may be left out when the provider's name is a kind.",
-        json_schema_extra={"effect": "now"},
     )
     api_key: Hidden | None = key(None, 'Key, best as `{system = "VARIABLE"}`, read at each use.')
     base_url: Url = key("", "Address of the server; by default that of the kind.")
@@ -160,7 +159,7 @@ class ProviderSettings(SettingsModel):
 class RouteTarget(SettingsModel):
     """One provider of a route."""
 
-    provider: Name = Field(description="Name of the provider.", json_schema_extra={"effect": "now"})
+    provider: Name = Field(description="Name of the provider.")
     model: Text | None = key(None, "Model to ask there; by default the request's, then the provider's.")
     weight: Whole = key(1, "Share of the requests, for the strategy `weight`.", ge=1)
 
@@ -177,7 +176,6 @@ class RouteSettings(SettingsModel):
 
     targets: Targets = Field(
         description="Tables of provider, model (by default the request's, then the provider's) and weight.",
-        json_schema_extra={"effect": "now"},
     )
     strategy: Literal["order", "weight", "latency"] = key("order", "Who is asked first.")
     fallback_on: Failures = key(

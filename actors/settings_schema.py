@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from types import UnionType
-from typing import Annotated, Any, Final, Literal, TypeAlias, Union, cast, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, TypeAlias, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
@@ -52,13 +52,12 @@ class Key:
     unit: str
     default: str
     live: bool
-    effect: str
     description: str
 
     def row(self) -> str:
         """The key as one line of a Markdown table."""
         cells = (f"`{'.'.join(self.path)}`", self.type, self.unit, f"`{self.default}`" if self.default else "required")
-        return f"| {' | '.join((*cells, 'yes' if self.live else 'no', self.effect, self.description))} |"
+        return f"| {' | '.join((*cells, 'yes' if self.live else 'no', self.description))} |"
 
 
 def child(node: Node, name: str) -> Node | None:
@@ -120,10 +119,7 @@ def _keys(path: tuple[str, ...], model: type[SettingsModel]) -> Iterator[Key]:
 
 
 def _key(path: tuple[str, ...], field: FieldInfo, kind: Kind) -> Key:
-    extra = cast("Mapping[str, str]", field.json_schema_extra)
-    return Key(
-        path, kind.name, kind.unit, _default_text(field), is_live(path), extra["effect"], field.description or ""
-    )
+    return Key(path, kind.name, kind.unit, _default_text(field), is_live(path), field.description or "")
 
 
 def _default_text(field: FieldInfo) -> str:

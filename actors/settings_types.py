@@ -50,16 +50,15 @@ class SettingsModel(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False)
 
 
-def key(default: Any, description: str, *, effect: str = "now", **constraints: Any) -> Any:
-    """Declare one setting: its default, what it does, and since when it takes effect.
+def key(default: Any, description: str, **constraints: Any) -> Any:
+    """Declare one setting: its default and what it does.
 
     Args:
         default: the value when nobody sets it.
         description: one sentence for the table of all keys.
-        effect: ``now``, or ``later: <what brings it>`` for a key that is checked and kept but not yet read.
         **constraints: pydantic's ``ge``, ``gt``, ``le``, ``min_length`` ...
     """
-    return Field(default, description=description, json_schema_extra={"effect": effect}, **constraints)
+    return Field(default, description=description, **constraints)
 
 
 def refuse(expected: str, kind: LiteralString = "setting") -> NoReturn:

@@ -107,14 +107,6 @@ def test_an_unreadable_file_is_an_error_with_its_name(
     assert "broken.toml" in str(error)
 
 
-def test_check_config_warns_of_keys_without_effect(tmp_path: pathlib.Path) -> None:
-    """Who sets a key that only a later release reads is told so, key by key; keys nobody set are not named."""
-    path = tmp_path / "dspex.toml"
-    path.write_text("[ai.providers.openai]\ntimeout = 3\n[ai.optimization]\nevaluation_batch_size = 5\n")
-    warned = [(each.path, each.hint.split()[-2:]) for each in check_config(path, {})]
-    assert warned == [("ai.optimization.evaluation_batch_size", ["later:", "optimization"])]
-
-
 def test_check_config_lists_everything(tmp_path: pathlib.Path) -> None:
     """Errors as problems with path and source; what will be missing at run time as warnings; a good file is silent."""
     path = tmp_path / "dspex.toml"
