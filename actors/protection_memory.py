@@ -22,7 +22,7 @@ class ProtectionMemory:
     """
 
     guards: Safeguards | None = None
-    tickets: dict[str, Ticket] = field(default_factory=lambda: dict[str, "Ticket"]())
+    tickets: dict[str, Ticket] = field(default_factory=dict)
 
     def settle_all(self) -> None:
         """Take back what an earlier incarnation admitted: who held it has ended with it, or will not be believed."""

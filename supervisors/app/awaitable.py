@@ -28,6 +28,7 @@ from ...actors.evaluation_report import EvaluationReport
 from ...actors.examples import Example
 from ...actors.program import Module as ProgramClass
 from ...actors.scoring import Metric
+from ...actors.signature import Signature
 from ...runtime.child_spec import ChildSpec, StartChild, as_child_spec
 from ...runtime.context import Context
 from ...runtime.engine import Engine
@@ -142,12 +143,14 @@ class AsyncApp:
         await self._ask(names.CONFIG, UndeclareRoute(name))
         await self._forget(names.PROVIDER_KEEPER, route_spec(name))
 
-    async def start_module(self, id: str, signature: str, /, *, provider: str, **settings: Any) -> AsyncModule:
+    async def start_module(
+        self, id: str, signature: str | Signature | type[Signature], /, *, provider: str, **settings: Any
+    ) -> AsyncModule:
         """Declare a module and start it; it comes back after any restart.
 
         Args:
             id: its id; calls go to ``module/<id>``.
-            signature: inputs and outputs, ``"question -> answer"``.
+            signature: inputs and outputs, ``"question -> answer"``, or a ``dspex.Signature``.
             provider: id of the provider it asks.
             **settings: fields of ``ModuleSettings``: kind, instructions, demos, model, timeout, ...; and those of
                 its kind: metric, n, tools, ...; functions and classes in them stand at the top of a module.

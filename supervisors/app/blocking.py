@@ -15,6 +15,7 @@ from ...actors.evaluation_report import EvaluationReport
 from ...actors.examples import Example
 from ...actors.program import Module as ProgramClass
 from ...actors.scoring import Metric
+from ...actors.signature import Signature
 from ...runtime.child_spec import ChildSpec
 from ...runtime.context import Context
 from ...runtime.engine import Engine
@@ -87,7 +88,9 @@ class App:
         """Stop a route and forget it."""
         self._life.run(self.aio.remove_route(name))
 
-    def start_module(self, id: str, signature: str, /, *, provider: str, **settings: Any) -> Module:
+    def start_module(
+        self, id: str, signature: str | Signature | type[Signature], /, *, provider: str, **settings: Any
+    ) -> Module:
         """Declare a module and start it; see :meth:`.AsyncApp.start_module`."""
         self._life.run(self.aio.start_module(id, signature, provider=provider, **settings))
         return Module(self._life, id)

@@ -9,16 +9,21 @@ from ...actors.foreign_code import load, path_of
 from ...actors.program import check_program, signature_of
 from ...actors.scoring import reference_of
 from ...actors.settings_types import is_table
+from ...actors.signature import Signature
 from ...runtime.errors import ConfigError, DefinitionError
 
 
 def declared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings in which ``program``, ``metric`` and ``tools`` may be the things themselves.
+    """Settings in which ``signature``, ``program``, ``metric`` and ``tools`` may be the things themselves.
 
     Raises:
         ConfigError: one of them is not at the top of a module, where it is found again after a restart.
     """
     found = dict(settings)
+    if isinstance(signature := found.get("signature"), Signature):
+        found["signature"] = signature.text
+        if signature.instructions is not None:
+            found.setdefault("instructions", signature.instructions)
     if callable(program := found.get("program")):
         found["program"] = path_of(program, "program")
     if callable(metric := found.get("metric")):

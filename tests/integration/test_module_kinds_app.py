@@ -242,3 +242,20 @@ def test_a_tripped_program_keeps_its_state() -> None:
         trip(app, "module/chain")
         watch.until(lambda: watch.running("module/chain", since))
         assert chain.state() == changed
+
+
+def test_a_module_takes_a_signature_of_either_form() -> None:
+    """A class or a value in the place of the text: its fields and its instructions are declared."""
+
+    class Capital(dspex.Signature):
+        """Name the capital."""
+
+        country: str = dspex.InputField()
+        capital: str = dspex.OutputField()
+
+    with application(None) as (app, _):
+        app.start_module("a", Capital, provider="local")
+        app.start_module("b", dspex.Signature("country -> capital", "Name the capital."), provider="local")
+        declared = [app.setting("modules", id) for id in "ab"]
+        assert [each.signature for each in declared] == ["country -> capital"] * 2
+        assert [each.instructions for each in declared] == ["Name the capital."] * 2

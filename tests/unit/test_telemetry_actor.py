@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.metrics import Metric, MetricsSnapshot, Update, update
+from dspex.actors.metric_values import Value
+from dspex.actors.metrics import Metric, MetricsSnapshot, update
 from dspex.actors.settings import TelemetrySettings
 from dspex.actors.telemetry import (
     EmitCounter,
@@ -370,7 +371,7 @@ class Watched(TelemetryActor):
 
     flushed = threading.Semaphore(0)
 
-    def _take(self, updates: Iterable[Update]) -> None:
+    def _take(self, updates: Iterable[Value]) -> None:
         super()._take(updates)
         self.flushed.release()
 
