@@ -12,13 +12,17 @@ if TYPE_CHECKING:  # an application without providers need not load the librarie
     from .safeguards import Safeguards
 
 
+def _no_tickets() -> dict[str, Ticket]:
+    return {}
+
+
 @dataclass(slots=True)
 class ProtectionMemory:
     """The state of one provider's protection; given to each incarnation of its actor.
 
     Attributes:
         guards: breaker, gates and limits; None before the first start.
-        tickets: what was admitted or waits, by id.
+        tickets: dict[str, Ticket] = field(default_factory=_no_tickets)
     """
 
     guards: Safeguards | None = None
