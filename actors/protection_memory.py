@@ -22,11 +22,11 @@ class ProtectionMemory:
 
     Attributes:
         guards: breaker, gates and limits; None before the first start.
-        tickets: dict[str, Ticket] = field(default_factory=_no_tickets)
+        tickets: what was admitted or waits, by id.
     """
 
     guards: Safeguards | None = None
-    tickets: dict[str, Ticket] = field(default_factory=dict)
+    tickets: dict[str, Ticket] = field(default_factory=_no_tickets)
 
     def settle_all(self) -> None:
         """Take back what an earlier incarnation admitted: who held it has ended with it, or will not be believed."""
