@@ -16,7 +16,6 @@ from typing import Any, Final
 from thespian.actors import ActorAddress
 
 from ..runtime.child_spec import ChildSpec, StartChild
-from ..runtime.context import Context
 from ..runtime.errors import (
     ActorDied,
     CallError,
@@ -33,7 +32,8 @@ from ..runtime.outcomes import Started
 from ..runtime.reasons import describe
 from .config_messages import START_PATIENCE, ConfigChanged, GetModuleSettings, SubscribeSettings
 from .event_outbox import EventOutbox
-from .events import ModuleExecution, stamp
+from .event_stamps import stamp_unchecked
+from .events import ModuleExecution
 from .execution import Execution, code_of
 from .model_calls import ModelCalls
 from .module_kind import Answer, LastCall
@@ -368,9 +368,10 @@ class ModuleActor(GenServer):
         if code is not None:
             tally.failures += 1
             tally.last_error = code
-        event = stamp(
+        event = stamp_unchecked(
             self,
             ModuleExecution,
+            execution.context,
             module=self._id,
             module_type=execution.plan.kind.name,
             signature=str(signature),
@@ -380,7 +381,6 @@ class ModuleActor(GenServer):
             success=code is None,
             error_code=code,
             repairs=execution.repairs,
-            **_place(execution.context),
         )
         self._outbox.emit(event)
         if not tally.announcing and self.name is not None:
@@ -416,11 +416,6 @@ class ModuleActor(GenServer):
     @property
     def _status(self) -> Health:
         return "ready" if self._refusal is None else "misconfigured"
-
-
-def _place(context: Context) -> dict[str, str | None]:
-    """Where an event belongs that is told of in another message's turn."""
-    return {name: getattr(context, name) for name in ("trace_id", "span_id", "parent_id", "user")}
 
 
 def _given(signature: Signature, inputs: object) -> tuple[str, ...]:
