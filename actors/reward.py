@@ -10,7 +10,9 @@ from ..runtime.errors import ConfigError
 from .examples import Example
 from .foreign_code import guarded
 from .prediction import Prediction
+from .program_state import ONLY
 from .scoring import Metric, MetricResult, Scorer
+from .signature import Signature
 
 if TYPE_CHECKING:
     from ..runtime.gen_server import GenServer
@@ -40,6 +42,14 @@ class Reward:
             raise _refuse("n", "a whole number from 1", self.n)
         if isinstance(self.threshold, bool) or not 0 <= self.threshold <= 1:
             raise _refuse("threshold", "a number from 0 to 1", self.threshold)
+
+    def signature(self, given: Signature) -> Signature:
+        """The declared one."""
+        return given
+
+    def predictors(self, given: Signature) -> Mapping[str, Signature]:
+        """The only one."""
+        return {ONLY: given}
 
     async def score(self, actor: GenServer, inputs: Mapping[str, Any], prediction: Prediction) -> MetricResult:
         """Score one answer.

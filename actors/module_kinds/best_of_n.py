@@ -10,7 +10,6 @@ from ...runtime.errors import LMError, ParseError
 from ..prediction import Prediction
 from ..program_state import ONLY
 from ..reward import Reward
-from ..signature import Signature
 
 if TYPE_CHECKING:
     from ..model_calls import ModelCalls
@@ -24,14 +23,6 @@ class BestOfN(Reward):
     def name(self) -> str:
         """The word that chooses it."""
         return "best_of_n"
-
-    def signature(self, given: Signature) -> Signature:
-        """The declared one."""
-        return given
-
-    def predictors(self, given: Signature) -> Mapping[str, Signature]:
-        """The only one."""
-        return {ONLY: given}
 
     async def answer(self, calls: ModelCalls, inputs: Mapping[str, Any]) -> Prediction:
         """The best answer; the first of equals. One that fails is passed over, unless all do.

@@ -12,7 +12,6 @@ from ..prediction import Prediction
 from ..program_state import ONLY
 from ..reward import Reward
 from ..scoring import MetricResult
-from ..signature import Signature
 
 if TYPE_CHECKING:
     from ..model_calls import ModelCalls
@@ -26,14 +25,6 @@ class Refine(Reward):
     def name(self) -> str:
         """The word that chooses it."""
         return "refine"
-
-    def signature(self, given: Signature) -> Signature:
-        """The declared one."""
-        return given
-
-    def predictors(self, given: Signature) -> Mapping[str, Signature]:
-        """The only one."""
-        return {ONLY: given}
 
     async def answer(self, calls: ModelCalls, inputs: Mapping[str, Any]) -> Prediction:
         """The best answer; the first of equals. A later round that fails ends the search with what there is.
