@@ -12,10 +12,10 @@ from typing import Final
 from thespian.actors import ActorAddress
 
 from ..runtime.calls import Call
-from ..runtime.errors import ActorDied, ConfigError, NoProcess, UsageError
-from ..runtime.gen_server import Continue, Fail, GenServer, call, cast, info
+from ..runtime.errors import ConfigError, NoProcess, UsageError
+from ..runtime.gen_server import Continue, Fail, call, cast, info
 from ..runtime.log import get_logger
-from ..runtime.messages import Down, Reply
+from ..runtime.messages import Down
 from .budget_account import Refusal
 from .budget_history import History
 from .budget_ledger import BudgetLedger
@@ -28,12 +28,12 @@ from .budget_messages import (
     SetBudget,
     SettleBudget,
 )
-from .config_messages import START_PATIENCE, ConfigChanged, GetSettings, SubscribeSettings
 from .event_query import EventPage, EventQuery
 from .event_store import NAME as EVENTS
 from .event_store import AppendAcked, Query
 from .lm_failures import lm_error
 from .settings import Settings
+from .settings_follower import SettingsFollower
 from .settings_providers import Budget
 
 NAME: Final = "core/budgets"
@@ -43,12 +43,11 @@ REFUSED: Final = ("dspex", "budget", "refused")
 MAX_EVENTS: Final = 200_000
 """Events read back at most, the newest; what older ones spent is then missing, and a warning says so."""
 
-_CONFIG: Final = "core/config"
 _PAGE: Final = 1000
 _CONFIGURED: Final = ("provider/", "module/")
 
 
-class BudgetActor(GenServer):
+class BudgetActor(SettingsFollower):
     """The actor ``core/budgets``.
 
     Args:
@@ -65,9 +64,7 @@ class BudgetActor(GenServer):
             assert isinstance(owner, ActorAddress)
             self._watch(owner)
         if settings is None:
-            for path in (("ai", "providers"), ("modules",)):
-                await self.call(_CONFIG, SubscribeSettings(self.myAddress, path), timeout=START_PATIENCE)
-            settings = await self.call(_CONFIG, GetSettings(), timeout=START_PATIENCE)
+            settings = await self.follow_settings(("ai", "providers"), ("modules",))
         # Reading the log may take its time: nobody above is to wait for it, only those who want to spend.
         return Continue(settings)
 
@@ -137,20 +134,9 @@ class BudgetActor(GenServer):
         await self._read_back()
         return None
 
-    @info
-    def settings_changed(self, msg: ConfigChanged) -> None:
-        """Read the settings again."""
-        self.request(_CONFIG, GetSettings(), timeout=None)
-
-    @info
-    async def settings_read(self, msg: Reply) -> None:
+    async def use_settings(self, settings: Settings) -> None:
         """Go on with the new budgets; what was spent stays spent."""
-        if isinstance(msg.error, ActorDied):
-            self.request(_CONFIG, GetSettings(), timeout=None)
-            return
-        if msg.error is not None:
-            raise msg.error
-        await self._adopt(msg.value)
+        await self._adopt(settings)
 
     async def _adopt(self, settings: Settings) -> None:
         self._ledger.declare(configured_budgets(settings), self.clock.time())

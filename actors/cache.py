@@ -14,10 +14,10 @@ from typing import Final
 from thespian.actors import ActorAddress
 
 from ..runtime.calls import Call, RequestedCall
-from ..runtime.errors import ActorDied, CallCancelled
-from ..runtime.gen_server import Exit, GenServer, NoReply, call, cast, info
+from ..runtime.errors import CallCancelled
+from ..runtime.gen_server import Exit, NoReply, call, cast, info
 from ..runtime.log import get_logger
-from ..runtime.messages import Down, ExitSignal, Reply, TaskDone, TaskFailed
+from ..runtime.messages import Down, ExitSignal, TaskDone, TaskFailed
 from ..runtime.reasons import Reason
 from ..runtime.timers import Timer
 from .cache_disk import CacheDisk
@@ -36,11 +36,11 @@ from .cache_messages import (
     CacheStore,
 )
 from .cache_store import MAX_BYTES, DiskOutcome, DiskStore, DiskWork, answer_file
-from .config_messages import START_PATIENCE, ConfigChanged, GetSettings, SubscribeSettings
 from .event_outbox import EventOutbox
 from .events import stamp
 from .registry import announce
 from .settings import CachingSettings, Settings
+from .settings_follower import SettingsFollower
 
 PATIENCE: Final = 0.5
 """Seconds that a look-up waits for the disk at most."""
@@ -58,7 +58,6 @@ EVICT: Final = ("dspex", "cache", "evict")
 ERROR: Final = ("dspex", "cache", "error")
 """Telemetry: the disk failed, or an answer was too large. Measurements: ``count``; metadata: ``code``, ``cause``."""
 
-_CONFIG: Final = "core/config"
 _ONE: Final[Mapping[str, int]] = {"count": 1}
 _MEMORY: Final[Mapping[str, str]] = {"tier": "memory"}
 _DISK: Final[Mapping[str, str]] = {"tier": "disk"}
@@ -99,7 +98,7 @@ class _Counts:
     last_error: str | None = None
 
 
-class CacheActor(GenServer):
+class CacheActor(SettingsFollower):
     """The cache.
 
     Args:
@@ -129,9 +128,7 @@ class CacheActor(GenServer):
         self._log = get_logger("dspex.cache")
         self._started = self.clock.monotonic()
         if settings is None:
-            subscribe = SubscribeSettings(self.myAddress, ("ai", "caching"))
-            await self.call(_CONFIG, subscribe, timeout=START_PATIENCE)
-            whole: Settings = await self.call(_CONFIG, GetSettings(), timeout=START_PATIENCE)
+            whole = await self.follow_settings(("ai", "caching"))
             settings, app = whole.ai.caching, whole.app.name
         self._adopt(settings, app)
 
@@ -344,21 +341,9 @@ class CacheActor(GenServer):
 
     # -- settings --------------------------------------------------------------------------------
 
-    @info
-    def settings_changed(self, msg: ConfigChanged) -> None:
-        """Read the settings again."""
-        self.request(_CONFIG, GetSettings(), timeout=None)
-
-    @info
-    def settings_read(self, msg: Reply) -> None:
+    async def use_settings(self, settings: Settings) -> None:
         """Go on with the new settings."""
-        if isinstance(msg.error, ActorDied):
-            self.request(_CONFIG, GetSettings(), timeout=None)
-            return
-        if msg.error is not None:
-            raise msg.error
-        whole: Settings = msg.value
-        self._adopt(whole.ai.caching, whole.app.name)
+        self._adopt(settings.ai.caching, settings.app.name)
 
     def _adopt(self, settings: CachingSettings, app: str) -> None:
         self._ttl = settings.ttl_seconds

@@ -13,6 +13,8 @@ from .config_paths import Path, PathLike
 from .settings import ModuleSettings
 from .settings_providers import ProviderSettings, RouteSettings
 
+NAME: Final = "core/config"
+"""The name under which everybody finds the configuration."""
 START_PATIENCE: Final = 1.0
 """Seconds that an actor waits for configuration while it starts. Its supervisors serve nobody meanwhile, not even the
 one above that stops them before it can start configuration again (OTP SUP-78): so not long."""

@@ -30,6 +30,7 @@ from ..runtime.gen_server import Fail, GenServer, NoReply, call, cast, info
 from ..runtime.messages import Down
 from ..runtime.outcomes import Started
 from ..runtime.reasons import describe
+from .config_messages import NAME as CONFIG
 from .config_messages import START_PATIENCE, ConfigChanged, GetModuleSettings, SubscribeSettings
 from .event_outbox import EventOutbox
 from .event_stamps import stamp_unchecked
@@ -60,7 +61,6 @@ from .signature import Signature
 from .signature_values import check_inputs
 
 UNNAMED: Final = "module"
-CONFIG: Final = "core/config"
 _ANNOUNCE_EVERY: Final = 0.25
 _READ_AGAIN: Final = 1.0
 

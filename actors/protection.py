@@ -13,12 +13,11 @@ from collections.abc import Iterable
 from typing import Final
 
 from ..runtime.address import LocalAddress
-from ..runtime.errors import ActorDied, CallCancelled, ConfigError, LMError, UsageError
-from ..runtime.gen_server import Exit, Fail, GenServer, NoReply, call, cast, info
-from ..runtime.messages import Down, Reply, TaskDone, TaskFailed
+from ..runtime.errors import CallCancelled, ConfigError, LMError, UsageError
+from ..runtime.gen_server import Exit, Fail, NoReply, call, cast, info
+from ..runtime.messages import Down, TaskDone, TaskFailed
 from ..runtime.timers import Timer
 from .breaker_verdicts import CANCELLED
-from .config_messages import START_PATIENCE, ConfigChanged, GetSettings, SubscribeSettings
 from .limit_buckets import Shortage
 from .limit_queue import LimitQueue, Waiting
 from .limit_redis import SharedHold, StorageDown
@@ -30,9 +29,9 @@ from .protection_reports import ProtectionReports
 from .protection_ticket import Ticket, TimeIsUp, Wake, owner_of
 from .safeguards import UNSENT, Blocker, Change, Safeguards
 from .settings import Settings
+from .settings_follower import SettingsFollower
 from .settings_providers import ProviderSettings, RateLimit
 
-_CONFIG: Final = "core/config"
 # What is left for a refusal to reach a caller whose own deadline is near: it then hears what it waited for.
 _MARGIN: Final = 0.02
 # Requests that may stand in line to be asked for in a shared store, even if none may wait for room.
@@ -42,7 +41,7 @@ _IN_LINE: Final = Shortage("queue", "all")
 _BEING_ASKED: Final = Shortage("storage", "all")
 
 
-class ProtectionActor(GenServer):
+class ProtectionActor(SettingsFollower):
     """What stands before one provider.
 
     Args:
@@ -59,9 +58,7 @@ class ProtectionActor(GenServer):
         """Read the settings, and be told when they change."""
         self._provider = provider
         if settings is None:
-            path = ("ai", "providers", provider)
-            await self.call(_CONFIG, SubscribeSettings(self.myAddress, path), timeout=START_PATIENCE)
-            whole: Settings = await self.call(_CONFIG, GetSettings(), timeout=START_PATIENCE)
+            whole = await self.follow_settings(("ai", "providers", provider))
             settings = whole.ai.providers.get(provider)
         if settings is None:
             raise ConfigError(
@@ -366,29 +363,17 @@ class ProtectionActor(GenServer):
 
     # -- settings, status ------------------------------------------------------------------------
 
-    @info
-    def settings_changed(self, msg: ConfigChanged) -> None:
-        """Read the settings again."""
-        self.request(_CONFIG, GetSettings(), timeout=None)
-
-    @info
-    def settings_read(self, msg: Reply) -> None:
+    async def use_settings(self, settings: Settings) -> None:
         """Go on with the new settings: they hold for those who wait, too."""
-        if isinstance(msg.error, ActorDied):
-            self.request(_CONFIG, GetSettings(), timeout=None)
+        own = settings.ai.providers.get(self._provider)
+        if own is None:  # no longer declared: its supervisor will end this actor
             return
-        if msg.error is not None:
-            raise msg.error
-        whole: Settings = msg.value
-        settings = whole.ai.providers.get(self._provider)
-        if settings is None:  # no longer declared: its supervisor will end this actor
-            return
-        self._settings = settings
-        self._store.configure(settings)
+        self._settings = own
+        self._store.configure(own)
         for waiting in self._queue.requests():
             assert isinstance(waiting, Ticket)
             waiting.short = None
-        self._tell(self._guards.configure(settings))
+        self._tell(self._guards.configure(own))
 
     @call
     def reset(self, msg: ResetProtection) -> None:

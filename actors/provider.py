@@ -15,13 +15,12 @@ from typing import Final, TypeAlias
 from thespian.actors import ActorAddress
 
 from ..runtime.child_spec import ChildSpec, StartChild
-from ..runtime.errors import ActorDied, ConfigError, Error, did_you_mean
-from ..runtime.gen_server import Fail, GenServer, NoReply, Stop, call, cast, info
-from ..runtime.messages import Down, Reply, TaskDone, TaskFailed
+from ..runtime.errors import ConfigError, Error, did_you_mean
+from ..runtime.gen_server import Fail, NoReply, Stop, call, cast, info
+from ..runtime.messages import Down, TaskDone, TaskFailed
 from ..runtime.outcomes import Started
 from . import credentials
 from .cached_answer import cached
-from .config_messages import START_PATIENCE, ConfigChanged, GetSettings, SubscribeSettings
 from .leased_transport import LeasedTransport
 from .lm import LMResponse
 from .lm_session import Session
@@ -32,6 +31,7 @@ from .provider_messages import Complete, Leave, OpenStream, ProviderStatus, Prov
 from .provider_tally import Health, Tally
 from .registry import announce
 from .settings import Settings
+from .settings_follower import SettingsFollower
 from .settings_providers import ProviderSettings
 from .transport import Transport
 from .wire_formats import wire_format
@@ -41,7 +41,6 @@ TransportFactory: TypeAlias = Callable[[ProviderSettings], Transport]
 STREAMS: Final = ("dspex", "lm", "streams")
 """Telemetry: a stream was opened or has ended. Measurements: ``open`` (how many are); metadata: ``provider``."""
 
-_CONFIG: Final = "core/config"
 _FOLLOWED: Final = (("events", "capture_prompts"), ("ai", "monitoring"), ("ai", "caching", "enabled"))
 _ANNOUNCE_EVERY: Final = 0.25
 
@@ -51,7 +50,7 @@ class _AnnounceDue:
     """To itself: tell the registry how things are."""
 
 
-class ProviderActor(GenServer):
+class ProviderActor(SettingsFollower):
     """One provider.
 
     Args:
@@ -84,9 +83,7 @@ class ProviderActor(GenServer):
         self._setup: Setup | None = None
         self._house = House(capture_prompts=capture_prompts)
         if settings is None:
-            for path in (("ai", "providers", provider), *_FOLLOWED):
-                await self.call(_CONFIG, SubscribeSettings(self.myAddress, path), timeout=START_PATIENCE)
-            whole: Settings = await self.call(_CONFIG, GetSettings(), timeout=START_PATIENCE)
+            whole = await self.follow_settings(("ai", "providers", provider), *_FOLLOWED)
             settings, self._house = _own_settings(whole, provider), _house(whole)
         await self._adopt(settings)
         if self._house.monitoring.cost_tracking_enabled:
@@ -124,23 +121,11 @@ class ProviderActor(GenServer):
 
     # -- settings --------------------------------------------------------------------------------
 
-    @info
-    def settings_changed(self, msg: ConfigChanged) -> None:
-        """Read the settings again; requests go on meanwhile."""
-        self.request(_CONFIG, GetSettings(), timeout=None)
-
-    @info
-    async def settings_read(self, msg: Reply) -> None:
+    async def use_settings(self, settings: Settings) -> None:
         """Go on with the new settings; requests in flight end as they began."""
-        if isinstance(msg.error, ActorDied):
-            self.request(_CONFIG, GetSettings(), timeout=None)
-            return
-        if msg.error is not None:
-            raise msg.error
-        whole: Settings = msg.value
-        self._house = _house(whole)
+        self._house = _house(settings)
         try:
-            await self._adopt(_own_settings(whole, self._provider))
+            await self._adopt(_own_settings(settings, self._provider))
         except ConfigError as error:
             # Requests in flight may end; new ones are told what is wrong until it is put right.
             self._refusal, self._tally.last_error = error, str(error)

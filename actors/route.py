@@ -10,10 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Final, TypeVar
 
-from ..runtime.errors import ActorDied, CallError, ConfigError, Error, did_you_mean
-from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
-from ..runtime.messages import Reply
-from .config_messages import START_PATIENCE, ConfigChanged, GetSettings, SubscribeSettings
+from ..runtime.errors import CallError, ConfigError, Error, did_you_mean
+from ..runtime.gen_server import Fail, NoReply, call, info
 from .event_outbox import EventOutbox
 from .events import LmFallback, stamp
 from .lm import UNKNOWN_USAGE, Attempt, LMResponse
@@ -22,6 +20,7 @@ from .provider_tally import Health, Tally
 from .registry import announce
 from .route_choice import Latencies, check_circle, closed_for, falls_back, key_of, no_room, order
 from .settings import Settings
+from .settings_follower import SettingsFollower
 from .settings_providers import RouteSettings, RouteTarget
 
 A = TypeVar("A", bound=Ask)
@@ -30,7 +29,6 @@ FALLBACK: Final = ("dspex", "lm", "fallback")
 """Telemetry: the next provider is asked. Measurements: ``count``; metadata: ``route``, ``provider`` (that failed),
 ``to_provider``, ``code``."""
 
-_CONFIG: Final = "core/config"
 _ANNOUNCE_EVERY: Final = 0.25
 _ONE: Final[Mapping[str, int]] = {"count": 1}
 
@@ -61,7 +59,7 @@ class _Journey:
     waits: list[RouteTarget] = field(default_factory=list[RouteTarget])
 
 
-class RouteActor(GenServer):
+class RouteActor(SettingsFollower):
     """One route.
 
     Args:
@@ -86,8 +84,7 @@ class RouteActor(GenServer):
             check_circle(route, {route: settings})
         else:
             # All routes: a change of another one may lead back here.
-            await self.call(_CONFIG, SubscribeSettings(self.myAddress, ("ai", "routes")), timeout=START_PATIENCE)
-            settings = _own_settings(await self.call(_CONFIG, GetSettings(), timeout=START_PATIENCE), route)
+            settings = _own_settings(await self.follow_settings(("ai", "routes")), route)
         self._settings = settings
         self._announce()
 
@@ -213,21 +210,10 @@ class RouteActor(GenServer):
 
     # -- settings --------------------------------------------------------------------------------
 
-    @info
-    def settings_changed(self, msg: ConfigChanged) -> None:
-        """Read the settings again; requests go on meanwhile."""
-        self.request(_CONFIG, GetSettings(), timeout=None)
-
-    @info
-    def settings_read(self, msg: Reply) -> None:
+    async def use_settings(self, settings: Settings) -> None:
         """Go on with the new settings; requests on their way end as they began."""
-        if isinstance(msg.error, ActorDied):
-            self.request(_CONFIG, GetSettings(), timeout=None)
-            return
-        if msg.error is not None:
-            raise msg.error
         try:
-            self._settings, self._refusal = _own_settings(msg.value, self._route), None
+            self._settings, self._refusal = _own_settings(settings, self._route), None
         except ConfigError as error:
             # New requests are told what is wrong until it is put right.
             self._refusal, self._tally.last_error = error, str(error)

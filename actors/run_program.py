@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ..runtime.errors import ConfigError
+from .config_messages import NAME as CONFIG
 from .config_messages import GetModuleSettings
 from .foreign_code import load
 from .lm import canonical_json
@@ -17,7 +18,6 @@ from .program_state import ProgramState
 from .settings import ModuleSettings
 from .signature import Signature
 
-CONFIG: Final = "core/config"
 TIMEOUT: Final = 30.0
 """Seconds that a prediction may take where the module has no limit of its own."""
 _NO_CODE: Final = {"instructions", "demos", "provider", "model", "timeout", "max_concurrency", "budget"}
