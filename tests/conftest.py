@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 
 import pytest
 from hypothesis import settings
@@ -25,19 +26,34 @@ def state_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
-@pytest.hookimpl(wrapper=True, tryfirst=True)
-def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Report without garbage collection.
+@contextmanager
+def uncollected() -> Generator[None, None, None]:
+    """Without garbage collection, around whatever parses Python.
 
-    For a failure's report pytest parses the source. CPython before 3.11.8 and 3.12.2 counts the depth of all
-    parsers in one place (CPython issue 106905): if the collector runs a finalizer meanwhile that parses too,
-    as printing the traceback of a lost task's exception does, the first one raises ``SystemError: AST
-    constructor recursion depth mismatch``, and pytest ends the whole run with an internal error.
+    CPython before 3.11.8 and 3.12.2 counts the depth of all parsers in one place (CPython issue 106905): if the
+    collector runs a finalizer meanwhile that parses too, as printing the traceback of a lost task's exception does,
+    the first one raises ``SystemError: AST constructor recursion depth mismatch``.
     """
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return (yield)
+        yield
     finally:
         if collecting:
             gc.enable()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """For a failure's report pytest parses the source; an error there would end the whole run."""
+    with uncollected():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
+    """The tests of documents and architecture parse every source file."""
+    if item.path.parent.name in ("docs", "architecture"):
+        with uncollected():
+            return (yield)
+    return (yield)
