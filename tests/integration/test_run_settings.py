@@ -77,7 +77,7 @@ def test_how_many_steps_a_run_may_take(how: dict[str, int], steps: int) -> None:
             options = {"candidates": 6, "generation": 1}
             result = run_with(app, method="random_search", options=options, **how).result(30)
     assert result.outcome == "stopped_early"
-    assert f"{steps} steps after the first are done" in result.status.reason
+    assert f"{steps} steps after the first are done" in (result.status.reason or "")
     assert result.status.step == 1 + steps
 
 
