@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import importlib
 import re
+import tomllib
+from collections.abc import Iterator, Mapping
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import pytest
 
 from dspex.supervisors.app import blocking, blocking_views, guard_views
+from kit.settings import SEED as SEED_CONFIGURATION
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
@@ -98,14 +101,25 @@ def rows(text: str) -> list[list[str]]:
     """The cells of each table row, without headings and group titles."""
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
-    return [row for row in cells if row[0] not in {"Seed", "Foundation", "Item"} and not row[0].startswith("**")]
+    return [row for row in cells if row[0] not in {"Seed", "Foundation", "Item", "Key"} and not row[0].startswith("**")]
 
 
 TABLE_A = rows(section("## A.", "## B."))
 TABLE_B = rows(section("## B.", "## C."))
 TABLE_C = rows(section("## C.", "## D."))
 TABLE_D = rows(section("## D.", "## E."))
-TABLE_E = rows(section("## E."))
+TABLE_E = rows(section("## E.", "## F."))
+TABLE_F = rows(section("## F."))
+
+
+def paths(table: Mapping[str, Any], above: str = "") -> Iterator[str]:
+    """The dotted path of each key; a key and a limit of a provider are one value each."""
+    for key, value in table.items():
+        path = f"{above}{key}"
+        if isinstance(value, dict) and key not in {"api_key", "rate_limit"}:
+            yield from paths(value, f"{path}.")
+        else:
+            yield path
 
 
 def functions_in(path: Path) -> set[str]:
@@ -183,7 +197,13 @@ def test_every_item_is_answered_once() -> None:
     assert [int(row[0]) for row in TABLE_E] == list(range(86, 107))
 
 
-@pytest.mark.parametrize("row", TABLE_A + TABLE_B + TABLE_C + TABLE_D + TABLE_E, ids=lambda row: row[0])
+def test_every_key_of_the_seed_is_held() -> None:
+    """Table F has each key of the seed's configuration once, whichever provider it is for."""
+    keys = {re.sub(r"^ai\.providers\.\w+", "ai.providers.*", path) for path in paths(tomllib.loads(SEED_CONFIGURATION))}
+    assert sorted(row[0].strip("`") for row in TABLE_F) == sorted(keys)
+
+
+@pytest.mark.parametrize("row", TABLE_A + TABLE_B + TABLE_C + TABLE_D + TABLE_E + TABLE_F, ids=lambda row: row[0])
 def test_every_row_is_held(row: list[str]) -> None:
     """Each row is held by a test, comes later, or says why it is not copied; an item is held by a test."""
     said = len(row) == (4 if row[0].isdigit() else 3) and all(row[:-1])
