@@ -144,7 +144,7 @@ def unresolved(text: str) -> list[str]:
 
 def resolves(name: str) -> bool:
     """Whether a dotted name is a module, or a part of one."""
-    if name in {f"dspex.{block}" for block in ("signatures", "modules", "evaluation")}:
+    if name.startswith(("dspex.signatures", "dspex.modules", "dspex.evaluation")):
         return True  # keys of the configuration, not names in Python
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
