@@ -36,7 +36,7 @@ class Adapter(Protocol):
     def format(
         self, signature: Signature, inputs: Mapping[str, Any], demos: Sequence[Mapping[str, Any]] = ()
     ) -> list[Message]:
-        """The messages that ask a model for the outputs.
+        """The messages that ask a model for the outputs: the question last, before it what is the same for any inputs.
 
         Args:
             signature: what is asked.

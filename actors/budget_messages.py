@@ -104,11 +104,15 @@ class Amount:
     tokens: int = 0
     money: Decimal = Decimal(0)
 
+    # What costs nothing is not added: the first sum of a task makes a decimal context for it.
+
     def __add__(self, other: Amount) -> Amount:
-        return Amount(self.requests + other.requests, self.tokens + other.tokens, self.money + other.money)
+        money = self.money + other.money if other.money else self.money
+        return Amount(self.requests + other.requests, self.tokens + other.tokens, money)
 
     def __sub__(self, other: Amount) -> Amount:
-        return Amount(self.requests - other.requests, self.tokens - other.tokens, self.money - other.money)
+        money = self.money - other.money if other.money else self.money
+        return Amount(self.requests - other.requests, self.tokens - other.tokens, money)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

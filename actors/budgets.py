@@ -55,6 +55,9 @@ class BudgetActor(SettingsFollower):
         ledger: what is spent and reserved survives a crash of the actor if it is handed in.
     """
 
+    # A settlement that is refused would stand as reserved; and whoever asks is a request that exists already.
+    mailbox_limit = None
+
     async def init(self, settings: Settings | None = None, *, ledger: BudgetLedger | None = None) -> Continue:
         """Read the settings, and be told when they change."""
         self._ledger = BudgetLedger() if ledger is None else ledger

@@ -16,17 +16,22 @@ from .lm_failures import lm_error
 from .lm_session import Session
 
 
-async def cached(actor: GenServer, session: Session, ask: Callable[[], Awaitable[LMResponse]]) -> LMResponse:
-    """The cache's answer to a session's request, or what ``ask`` brings; a whole and plain answer is then kept.
+async def cached(actor: GenServer, session: Session, once: Callable[[], Awaitable[LMResponse]]) -> LMResponse:
+    """The cache's answer to a session's request, or the provider's; a whole and plain one is then kept.
 
     Without the cache, or while it is down, every request is asked. Whoever asks the same at the same time waits.
 
+    Args:
+        actor: who asks.
+        session: the request.
+        once: one attempt to have it answered by the provider.
+
     Raises:
-        LMError: of ``ask``, or time was up while somebody else asked.
+        LMError: there is no answer, or time was up while somebody else asked.
     """
     setup = session.setup
     if not (setup.house.cached and session.ask.cache):
-        return await ask()
+        return session.succeeded(await session.run(once))
     key = cache_key(
         session.ask.request,
         provider=setup.provider,
@@ -35,13 +40,13 @@ async def cached(actor: GenServer, session: Session, ask: Callable[[], Awaitable
         rollout=session.ask.rollout,
         prompt=session.prompt,
     )
-    id = actor.ids.span_id()
+    id = session.id
     try:
         found = await _look_up(actor, session, CacheLookup(key, id, actor.myAddress))
         if isinstance(found, CacheHit):
             with suppress(StoreError):  # kept by a version that wrote answers otherwise: asked again
                 return session.found(decode_response(found.value))
-        response = await ask()
+        response = session.succeeded(await session.run(once))
     except BaseException:  # fault boundary: nothing is handled here, others need not wait for this one
         actor.cast(CACHE, CacheAbandon(key, id))
         raise

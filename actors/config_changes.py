@@ -14,6 +14,7 @@ from typing import Any, Final, Literal, TypeAlias, cast
 
 from pydantic import JsonValue
 
+from ..runtime.errors import ConfigError
 from ..runtime.secret import MASK, LostSecret, Secret, SecretRef, SecretVault
 from .config_paths import Path, tree_of, with_value, without
 from .settings import Settings
@@ -53,6 +54,22 @@ def applied(change: Change, settings: Settings, base: Settings) -> Settings:
             return validated(without(settings, change.path))
         case "reset":
             return base
+
+
+def check_shapes(before: Settings, after: Settings) -> None:
+    """Check that no module that is declared already would have other workers, or would run elsewhere.
+
+    Raises:
+        ConfigError: one would (``reason="update_forbidden"``): its tree of actors stands until it is stopped.
+    """
+    for id, new in after.modules.items():
+        old = before.modules.get(id, new)
+        for key in ("workers", "placement"):
+            was, wanted, path = getattr(old, key), getattr(new, key), f"modules.{id}.{key}"
+            if was != wanted:
+                message = f"expected {key} as the module was started with, {was!r}, got {wanted!r}, at {path}"
+                words = f"{message}; stop the module and start it anew, or put it in the configuration and start again"
+                raise ConfigError(words, path=path, expected=was, got=wanted, reason="update_forbidden")
 
 
 def public(value: object) -> JsonValue:

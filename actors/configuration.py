@@ -19,7 +19,7 @@ from ..runtime.errors import ActorDied, ConfigError, EventInvalid, NoProcess, Ov
 from ..runtime.gen_server import Fail, GenServer, NoReply, call, info
 from ..runtime.messages import Down, Reply
 from ..runtime.secret import SecretVault
-from .config_changes import Change, applied, journaled, public, restored, secrets_in
+from .config_changes import Change, applied, check_shapes, journaled, public, restored, secrets_in
 from .config_messages import (
     AmendProvider,
     ConfigChanged,
@@ -47,7 +47,7 @@ from .event_store import AppendAcked, Query
 from .events import ConfigUpdated, stamp
 from .settings import ModuleSettings, Settings
 from .settings_problems import Problem, validated
-from .settings_schema import LIVE, is_live
+from .settings_schema import LIVE, is_fixed, is_live
 from .settings_types import is_table
 from .signature import Signature
 
@@ -243,6 +243,8 @@ class ConfigurationActor(GenServer):
     def _planned(self, caller: Call, message: _ChangeMessage) -> _Pending:
         asked = self._asked(message)
         settings = applied(asked, self._settings, self._base)
+        if asked.action == "updated":
+            check_shapes(self._settings, settings)
         if isinstance(message, DeclareRoute):
             _check_route(message.name, settings)
         # Journaled as validated: durations in seconds, secrets as secrets.
@@ -286,7 +288,7 @@ class ConfigurationActor(GenServer):
 
     def _put(self, path: Path, value: object) -> Change:
         tree = plain(value, path, self._limits)
-        if not is_live(path):
+        if not is_live(path) and not is_fixed(path):
             read_at(self._settings, path)  # a misspelt path deserves a hint, not a prohibition
             patterns = ", ".join(map(dotted, LIVE))
             raise ConfigError(

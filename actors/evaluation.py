@@ -23,7 +23,6 @@ Scoring: TypeAlias = Callable[[int, Example, Prediction], Awaitable[MetricResult
 
 PREDICTION_FAILED: Final = "crashed"
 METRIC_FAILED: Final = "metric_failed"
-_NOTHING: Final[Mapping[int, EvaluationRow]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +70,27 @@ class EvaluationProgress:
     score: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class EvaluationStatus:
+    """How an evaluation is.
+
+    Attributes:
+        progress: how far.
+        state: ``running``, ``paused``, or its outcome.
+        module: what is evaluated.
+        metric: by which metric.
+        workers: examples in work at once.
+        elapsed: seconds of work, over all starts.
+    """
+
+    progress: EvaluationProgress
+    state: str
+    module: str
+    metric: str
+    workers: int
+    elapsed: float
+
+
 class Evaluator:
     """Runs examples through a program and a metric. Use it once.
 
@@ -88,6 +108,7 @@ class Evaluator:
         failures: how many of them failed.
         total_score: the sum of their scores.
         outcome: how it ended; None while it goes on.
+        stopped: who predicts or scores said that no more is to be done; None if nobody did.
 
     Raises:
         ConfigError: ``workers`` or ``max_errors`` is out of range.
@@ -121,6 +142,7 @@ class Evaluator:
         self.failures = 0
         self.total_score = 0.0
         self.outcome: Outcome | None = None
+        self.stopped: RunStopped | None = None
 
     # -- control ---------------------------------------------------------------------------------
 
@@ -146,22 +168,21 @@ class Evaluator:
 
     # -- work ------------------------------------------------------------------------------------
 
-    async def run(
-        self, examples: Iterable[Example], known: Mapping[int, EvaluationRow] = _NOTHING
-    ) -> list[EvaluationRow]:
+    def recall(self, known: Mapping[int, EvaluationRow]) -> None:
+        """Count rows that were done before, by index; their examples are not done again."""
+        for row in known.values():
+            self._count(row)
+
+    async def run(self, examples: Iterable[Example]) -> list[EvaluationRow]:
         """Do the work; the rows that were done, in the order of the examples.
 
         Args:
             examples: read as workers get free.
-            known: rows that were done before, by index; they count, and their examples are not done again.
 
         Raises:
-            RunStopped: predicting or scoring said that the run wants no more work.
             Exception: what ``keep`` raised.
         """
-        for row in known.values():
-            self._count(row)
-        source = self._left(examples, known)
+        source = self._left(examples)
         self._tasks = [asyncio.create_task(self._work(source)) for _ in range(self._workers)]
         try:
             await asyncio.wait(self._tasks, return_when=asyncio.FIRST_EXCEPTION)
@@ -175,20 +196,21 @@ class Evaluator:
         self.outcome = self.outcome or "completed"
         return [self.rows[index] for index in sorted(self.rows)]
 
-    def _left(self, examples: Iterable[Example], known: Mapping[int, EvaluationRow]) -> Iterator[tuple[int, Example]]:
+    def _left(self, examples: Iterable[Example]) -> Iterator[tuple[int, Example]]:
         """What is to be done."""
+        known = frozenset(self.rows)
         for index, example in enumerate(examples):
             if index not in known:
                 yield index, example
 
     async def _work(self, source: Iterator[tuple[int, Example]]) -> None:
         """One worker."""
-        while self.outcome is None:
-            await self._going.wait()
-            following = next(source, None)
-            if following is None:
+        while (following := await self._next(source)) is not None:
+            try:
+                row = await self._row(*following)
+            except RunStopped as stopped:
+                self._end_gently(stopped)
                 return
-            row = await self._row(*following)
             if self._keep is not None:
                 await self._keep(row)
             self._note(row)
@@ -208,6 +230,16 @@ class Evaluator:
             return EvaluationRow(index, example, 0.0, prediction, code, _said(error), duration=took)
         took = self._monotonic() - began
         return EvaluationRow(index, example, result.score, prediction, feedback=result.feedback, duration=took)
+
+    async def _next(self, source: Iterator[tuple[int, Example]]) -> tuple[int, Example] | None:
+        await self._going.wait()
+        return next(source, None) if self.outcome is None else None
+
+    def _end_gently(self, stopped: RunStopped) -> None:
+        """Begin nothing further; what the others have in hand is paid for, so they finish it."""
+        if self.outcome is None:
+            self.outcome, self.stopped = "stopped", stopped
+            self._going.set()
 
     def _count(self, row: EvaluationRow) -> None:
         self.rows[row.index] = row

@@ -7,64 +7,37 @@ stopped, and answers its report to whoever asks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Final
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import Any, Final, TypeVar
 
 from ..runtime.calls import Call
-from ..runtime.errors import Error, RunConflict, RunStopped, StoreError
+from ..runtime.errors import Error, LMBudgetExceeded, RunConflict, RunStopped, StoreError
 from ..runtime.gen_server import Continue, Fail, GenServer, NoReply, Stop, call, info
 from ..runtime.messages import Reply, TaskDone, TaskFailed
-from .evaluation import EvaluationProgress, EvaluationRow, Evaluator, Outcome
-from .evaluation_events import EvaluationEnded, EvaluationProgressed, EvaluationStarted
-from .evaluation_journal import TRIAL, EvaluationJournal, RecordedHost
-from .evaluation_plan import KIND, EvaluationPlan
+from .evaluation import EvaluationProgress, EvaluationRow, EvaluationStatus, Evaluator
+from .evaluation_journal import NOTHING, STATES, TRIAL, EvaluationJournal, Recalled, progress_of
+from .evaluation_news import EvaluationNews
+from .evaluation_plan import EvaluationPlan
 from .evaluation_report import EvaluationReport
-from .event_outbox import EventOutbox
-from .events import Event, stamp
 from .examples import Example
 from .module_messages import ModuleInfo, ModuleStatus, Predict
 from .prediction import Prediction
-from .registry import announce
-from .run_messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo, Wished
+from .recorded_host import RecordedHost
+from .run_messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo, RunState, Wished
 from .run_scope import RunScope
+from .run_tries import HOPELESS, tried
 from .scoring import Host, MetricResult
 from .signature import Signature
 
-STARTED: Final = ("dspex", "evaluation", "start")
-PROGRESS: Final = ("dspex", "evaluation", "progress")
-ENDED: Final = ("dspex", "evaluation", "stop")
-TOLD_EVERY: Final = 0.1
-"""Seconds between two telemetry events of progress; the last one is always told."""
-PARTS: Final = 20
-"""Events of progress in the log, at most; the registry hears of it as often."""
+T = TypeVar("T")
 _ANSWER_TIME: Final = 1.0
 """Seconds beyond the module's own deadline in which its word about a missed one arrives."""
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationStatus:
-    """How an evaluation is.
-
-    Attributes:
-        progress: how far.
-        state: ``running``, ``paused``, or its outcome.
-        module: what is evaluated.
-        metric: by which metric.
-        workers: examples in work at once.
-        elapsed: seconds since it began, until its end.
-    """
-
-    progress: EvaluationProgress
-    state: str
-    module: str
-    metric: str
-    workers: int
-    elapsed: float
-
-
 class EvaluationRun(GenServer):
-    """One evaluation. Calls: ``RunInfo`` (answers :class:`EvaluationStatus`), ``PauseRun``, ``ResumeRun``,
-    ``CancelRun`` (these answer the status too) and ``GetResult`` (answers the
+    """One evaluation. Calls: ``RunInfo`` (answers :class:`~.evaluation.EvaluationStatus`), ``PauseRun``,
+    ``ResumeRun``, ``CancelRun`` (these answer the status too) and ``GetResult`` (answers the
     :class:`~.evaluation_report.EvaluationReport` once it is over, whatever the outcome).
 
     Args:
@@ -84,12 +57,11 @@ class EvaluationRun(GenServer):
         self._timeout = (plan.options.timeout or status.options.timeout) + _ANSWER_TIME
         # More would but wait at the module, where waiting counts against the time of a prediction.
         self._workers = min(plan.workers, status.max_concurrency)
-        self._outbox = EventOutbox(self.system)
         self._waiting: list[Call] = []
         self._report: EvaluationReport | None = None
         self._failure: Error | None = None
+        self._took: float | None = None
         self._journal = EvaluationJournal(self, plan.run_id) if plan.journaled else None
-        self._told_at, self._told, self._noted = self.clock.monotonic(), (0, 0), 0
         self._evaluator = Evaluator(
             self._predict,
             self._score,
@@ -103,95 +75,91 @@ class EvaluationRun(GenServer):
 
     async def handle_continue(self, value: Any) -> None:
         """Begin, or go on where it was."""
-        plan = self._plan
+        plan, evaluator = self._plan, self._evaluator
         if plan.context is not None:
             self.set_context(plan.context)
-        self._began = self.clock.monotonic()
-        self._trace = self.context
-        known = await self._known()
-        self._emit(
-            EvaluationStarted,
-            known=len(known),
-            module=plan.module,
-            metric=plan.scorer.name,
-            examples=len(plan.dataset),
-            workers=self._workers,
-        )
-        self.system.telemetry.execute(STARTED, {"examples": len(plan.dataset)}, self._facts())
+        self._trace = self.context.trace_id
+        recalled = NOTHING if self._journal is None else await self._journal.recall(plan.dataset)
+        self._began = self.clock.monotonic() - recalled.elapsed
+        evaluator.recall(recalled.rows)
+        if recalled.ended is not None:
+            evaluator.stop(recalled.ended)
+        elif recalled.paused:
+            evaluator.pause()
+        self._news = EvaluationNews(self, plan)
+        self._news.started(self._progress(), self._workers)
         self._announce()
-        self.start_task(self._work(known))
+        self.start_task(self._work(recalled))
 
     # -- work ------------------------------------------------------------------------------------
 
-    async def _known(self) -> dict[int, EvaluationRow]:
-        """What the journal has of it."""
-        if self._journal is None:
-            return {}
-        known, ended = await self._journal.recall(self._plan.dataset)
-        if ended is not None:
-            self._evaluator.stop(ended)
-        self._told = (len(known), sum(row.error is not None for row in known.values()))
-        self._noted = len(known) * PARTS // len(self._plan.dataset)
-        return known
-
-    async def _work(self, known: dict[int, EvaluationRow]) -> tuple[EvaluationRow, ...] | Error:
-        evaluator, journal = self._evaluator, self._journal
-        ended = evaluator.outcome
+    async def _work(self, recalled: Recalled) -> tuple[EvaluationRow, ...] | Error:
+        evaluator = self._evaluator
         try:
-            try:
-                await evaluator.run(self._plan.dataset, known)
-            except RunStopped:  # its budget is spent: what was done is reported
-                evaluator.stop("stopped")
-            if journal is not None and ended is None:
-                await journal.end(self._progress(), evaluator.outcome or "completed")
+            if recalled.ended is None:
+                await self._write("paused" if recalled.paused else "running")
+            rows = await evaluator.run(self._plan.dataset)
+            self._took = recalled.elapsed if recalled.ended else self._elapsed()
+            if recalled.ended is None:
+                await self._write(self._ended())
         except (RunConflict, StoreError) as error:
             return error
-        return tuple(evaluator.rows[index] for index in sorted(evaluator.rows))
+        return tuple(rows)
 
     async def _predict(self, index: int, example: Example) -> Prediction:
         plan = self._plan
-        more = dict(plan.predict)
-        if plan.journaled:
-            more["run"] = RunScope(plan.run_id, TRIAL, str(index))
-        message = Predict(example.inputs(self._inputs), plan.options, **more)
-        answer: Prediction = await self.call(f"module/{plan.module}", message, timeout=self._timeout)
+        scope = RunScope(plan.run_id, TRIAL, str(index)) if plan.journaled else None
+        message = Predict(example.inputs(self._inputs), plan.options, run=scope)
+        answer: Prediction = await self._tried(
+            lambda: self.call(f"module/{plan.module}", message, timeout=self._timeout)
+        )
         # Rows are kept to the end: without what is large and stands in the event log too.
         return Prediction(answer.to_dict(), replace(answer.info, text="", attempts=()))
 
     async def _score(self, index: int, example: Example, prediction: Prediction) -> MetricResult:
-        host: Host = self
-        if self._plan.journaled:
-            host = RecordedHost(self, RunScope(self._plan.run_id, TRIAL, str(index), "metric"))
-        return await self._plan.scorer.score(example, prediction, host)
+        run = self._plan.run_id
+
+        def score() -> Awaitable[MetricResult]:
+            host: Host = (
+                self if self._journal is None else RecordedHost(self, RunScope(run, TRIAL, str(index), "metric"))
+            )
+            return self._plan.scorer.score(example, prediction, host)
+
+        return await self._tried(score)
+
+    async def _tried(self, work: Callable[[], Awaitable[T]]) -> T:
+        """With a journal no example is scored 0 because nobody was there to work on it, or nobody was paid.
+
+        Raises:
+            RunStopped: the next example would meet the same failure.
+        """
+        if self._journal is None:
+            return await work()
+        try:
+            return await tried(work)
+        except (*HOPELESS, LMBudgetExceeded) as error:
+            state = "budget_exhausted" if isinstance(error, LMBudgetExceeded) else "failed"
+            raise RunStopped(f"{error.code}: {error.message}", run_id=self._plan.run_id, state=state) from error
 
     def _row_done(self, row: EvaluationRow) -> None:
-        now, done, total = self.clock.monotonic(), len(self._evaluator.rows), len(self._plan.dataset)
-        if now - self._told_at >= TOLD_EVERY or done == total:
-            self._tell(now)
-        if done * PARTS // total > self._noted:
-            self._noted = done * PARTS // total
-            progress = self._progress()
-            self._emit(
-                EvaluationProgressed,
-                done=done,
-                total=total,
-                failures=progress.failures,
-                score=progress.score,
-            )
+        if self._news.row_done(self._progress()):
             self._announce()
-            if self._journal is not None and done < total:
-                self._journal.tell(progress)
+            if self._journal is not None:
+                self._journal.tell(self._kept())
 
-    def _tell(self, now: float) -> None:
-        """Telemetry of what was done since the last time."""
-        progress, (done, failures) = self._progress(), self._told
-        self._told_at, self._told = now, (progress.done, progress.failures)
-        measured = {
-            "count": progress.done - done,
-            "failed": progress.failures - failures,
-            "score": progress.score,
-        }
-        self.system.telemetry.execute(PROGRESS, measured, {**self._facts(), "progress": progress})
+    async def _write(self, state: RunState) -> None:
+        if self._journal is not None:
+            await self._journal.write(self._kept(), state)
+
+    def _kept(self) -> dict[str, Any]:
+        stopped = self._evaluator.stopped
+        why = None if stopped is None else stopped.message
+        return progress_of(self._progress(), self._elapsed(), correlation_id=self._trace, reason=why)
+
+    def _ended(self) -> RunState:
+        stopped = self._evaluator.stopped
+        state: RunState | None = None if stopped is None else stopped.facts.get("state")
+        return state or STATES[self._evaluator.outcome or "completed"]
 
     def _progress(self) -> EvaluationProgress:
         evaluator = self._evaluator
@@ -199,19 +167,26 @@ class EvaluationRun(GenServer):
         score = evaluator.total_score / done if done else None
         return EvaluationProgress(self._plan.run_id, done, len(self._plan.dataset), evaluator.failures, score)
 
+    def _elapsed(self) -> float:
+        return self.clock.monotonic() - self._began if self._took is None else self._took
+
     # -- its end ---------------------------------------------------------------------------------
 
     @info
     def work_done(self, msg: TaskDone) -> None:
         """All rows are there, or it was stopped: report. Or the journal cannot go on."""
-        if not isinstance(msg.value, Error):
-            self._finish(msg.value)
-            return
-        self._failure = msg.value
-        self._evaluator.stop("stopped")
+        if isinstance(msg.value, Error):
+            self._failure = msg.value
+            self._evaluator.stop("stopped")
+        else:
+            self._report = self._reported(msg.value)
+            self._news.ended(self._progress(), self._report)
         self._announce()
         for caller in self._waiting:
-            self.fail(caller, msg.value)
+            if self._report is not None:
+                self.reply(caller, self._report)
+            else:
+                self.fail(caller, msg.value)
         self._waiting.clear()
 
     @info
@@ -223,40 +198,21 @@ class EvaluationRun(GenServer):
         """A defect."""
         return Stop(msg.reason)
 
-    def _finish(self, rows: tuple[EvaluationRow, ...]) -> None:
-        plan, now = self._plan, self.clock.monotonic()
-        outcome: Outcome = self._evaluator.outcome or "completed"
-        if self._told != (len(rows), self._evaluator.failures):
-            self._tell(now)
-        self._report = report = EvaluationReport(
+    def _reported(self, rows: tuple[EvaluationRow, ...]) -> EvaluationReport:
+        plan, stopped = self._plan, self._evaluator.stopped
+        return EvaluationReport(
             run_id=plan.run_id,
             module=plan.module,
             metric=plan.scorer.name,
             rows=rows,
             total=len(plan.dataset),
-            outcome=outcome,
+            outcome=self._evaluator.outcome or "completed",
+            reason=None if stopped is None else stopped.message,
             workers=self._workers,
-            duration=now - self._began,
-            correlation_id=self._trace.trace_id,
+            duration=self._elapsed(),
+            correlation_id=self._trace,
             inputs=tuple(self._inputs),
         )
-        progress, cost = self._progress(), report.spent.cost
-        self._emit(
-            EvaluationEnded,
-            outcome=outcome,
-            done=progress.done,
-            total=progress.total,
-            failures=progress.failures,
-            score=progress.score,
-            duration=report.duration,
-            cost=cost,
-        )
-        measured = {"duration": report.duration, "score": progress.score, "cost": cost}
-        self.system.telemetry.execute(ENDED, measured, {**self._facts(), "outcome": outcome})
-        self._announce()
-        for caller in self._waiting:
-            self.reply(caller, report)
-        self._waiting.clear()
 
     # -- what it is asked ------------------------------------------------------------------------
 
@@ -273,23 +229,19 @@ class EvaluationRun(GenServer):
     @call
     def status(self, msg: RunInfo) -> EvaluationStatus:
         """How it is."""
-        plan, report = self._plan, self._report
-        elapsed = self.clock.monotonic() - self._began if report is None else report.duration
-        return EvaluationStatus(self._progress(), self._state, plan.module, plan.scorer.name, self._workers, elapsed)
+        plan = self._plan
+        name, now = plan.scorer.name, self._progress()
+        return EvaluationStatus(now, self._state, plan.module, name, self._workers, self._elapsed())
 
     @call
-    def pause(self, msg: PauseRun) -> EvaluationStatus:
-        """Begin no further example."""
-        self._evaluator.pause()
-        self._announce()
-        return self.status(RunInfo())
+    async def pause(self, msg: PauseRun) -> EvaluationStatus | Fail:
+        """Begin no further example; the journal remembers it over a crash."""
+        return await self._turn(on=False)
 
     @call
-    def resume(self, msg: ResumeRun) -> EvaluationStatus:
+    async def resume(self, msg: ResumeRun) -> EvaluationStatus | Fail:
         """Go on."""
-        self._evaluator.resume()
-        self._announce()
-        return self.status(RunInfo())
+        return await self._turn(on=True)
 
     @call
     def cancel(self, msg: CancelRun) -> EvaluationStatus:
@@ -298,43 +250,31 @@ class EvaluationRun(GenServer):
         return self.status(RunInfo())
 
     @info
-    def wished(self, msg: Wished) -> None:
+    async def wished(self, msg: Wished) -> None:
         """Somebody asked for something through the file of runs."""
         if msg.wish == "cancel":
             self._evaluator.stop("cancelled")
-        elif msg.wish == "pause":
-            self._evaluator.pause()
         else:
-            self._evaluator.resume()
-        self._announce()
+            await self._turn(on=msg.wish == "resume")
+
+    async def _turn(self, *, on: bool) -> EvaluationStatus | Fail:
+        evaluator = self._evaluator
+        if evaluator.outcome is None:
+            if on:
+                evaluator.resume()
+            else:
+                evaluator.pause()
+            self._announce()
+            try:
+                await self._write("running" if on else "paused")
+            except (RunConflict, StoreError) as error:
+                return Fail(error)
+        return self.status(RunInfo())
 
     @property
     def _state(self) -> str:
         evaluator = self._evaluator
         return evaluator.outcome or ("paused" if evaluator.paused else "running")
 
-    # -- what is told of it ----------------------------------------------------------------------
-
-    def _facts(self) -> dict[str, Any]:
-        return {"run_id": self._plan.run_id, "module": self._plan.module, "metric": self._plan.scorer.name}
-
-    def _emit(self, kind: type[Event], **fields: Any) -> None:
-        trace = {name: getattr(self._trace, name) for name in ("trace_id", "span_id", "parent_id", "user")}
-        self._outbox.emit(stamp(self, kind, run_id=self._plan.run_id, **fields, **trace))
-
     def _announce(self) -> None:
-        progress = self._progress()
-        announce(
-            self,
-            {
-                "type": "run",
-                "kind": KIND,
-                "module": self._plan.module,
-                "metric": self._plan.scorer.name,
-                "status": self._state,
-                "done": progress.done,
-                "total": progress.total,
-                "failures": progress.failures,
-                "score": progress.score,
-            },
-        )
+        self._news.announce(self._progress(), self._state)

@@ -1,38 +1,58 @@
-"""What an evaluation keeps in its run's journal: its rows, and the answers of the models that judge.
+"""What an evaluation keeps in its run's journal: its rows, how far it is, how it ended.
 
-The answers of the program's own models are kept by the module, which is told where in the run each prediction belongs.
+The answers of models are kept by who asks them: the module, which is told where in the run each prediction belongs, and
+:mod:`~.recorded_host` for the models that judge.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, cast
 
-from pydantic_core import to_jsonable_python
-
-from ..runtime.errors import CallError
-from ..runtime.gen_server import CALL_TIMEOUT, GenServer
+from ..runtime.gen_server import GenServer
 from .evaluation import EvaluationProgress, EvaluationRow, Outcome
+from .evaluation_report import EvaluationReport
 from .examples import Example
-from .lm import LMResponse, Usage
+from .json_values import as_json
+from .lm import Usage
 from .prediction import Prediction, PredictionInfo
-from .provider_messages import Complete
-from .recorded_call import recorded
-from .run_messages import Entry, JournalInfo, JournalStatus, RecallAll, Record, RunState
-from .run_scope import RunScope
+from .run_messages import FINAL, OVER, Entry, JournalInfo, JournalStatus, RecallAll, Record, RunState
+from .run_plan import example_from_dict
+from .run_store import StoredRun
 
-T = TypeVar("T")
 TRIAL: Final = "eval"
 """The one trial of an evaluation."""
-_STATES: Final[dict[Outcome, RunState]] = {
+STATES: Final[dict[Outcome, RunState]] = {
     "completed": "completed",
     "too_many_errors": "stopped_early",
     "cancelled": "cancelled",
-    "stopped": "budget_exhausted",
+    "stopped": "failed",
 }
-_ENDED: Final[dict[RunState, Outcome]] = {state: outcome for outcome, state in _STATES.items()}
+"""The states of a run by the outcomes of an evaluation; one that was stopped goes on when it is begun again."""
+OUTCOMES: Final[dict[str, Outcome]] = {state: outcome for outcome, state in STATES.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Recalled:
+    """What the journal has of an evaluation.
+
+    Attributes:
+        rows: those that were done, by index.
+        ended: how it ended, if that is final.
+        paused: whether it was paused.
+        elapsed: seconds of work before this start.
+    """
+
+    rows: dict[int, EvaluationRow]
+    ended: Outcome | None = None
+    paused: bool = False
+    elapsed: float = 0.0
+
+
+NOTHING: Final = Recalled({})
 
 
 class EvaluationJournal:
@@ -45,11 +65,10 @@ class EvaluationJournal:
 
     def __init__(self, actor: GenServer, run: str) -> None:
         self._actor = actor
-        self._run = run
         self._name = f"run-journal/{run}"
 
-    async def recall(self, dataset: Sequence[Example]) -> tuple[dict[int, EvaluationRow], Outcome | None]:
-        """The rows that were done, and how the evaluation ended if it has.
+    async def recall(self, dataset: Sequence[Example]) -> Recalled:
+        """What was done, and how the evaluation ended if it has.
 
         Raises:
             CallError: there is no journal.
@@ -57,62 +76,41 @@ class EvaluationJournal:
         """
         status: JournalStatus = await self._actor.call(self._name, JournalInfo(), timeout=None)
         kept: list[Entry] = await self._actor.call(self._name, RecallAll("row"), timeout=None)
-        rows = [decode_row(entry.value, dataset) for entry in kept]
-        return {row.index: row for row in rows}, _ENDED.get(status.state)
+        return Recalled(
+            rows_of(kept, dataset),
+            OUTCOMES[status.state] if status.state in FINAL else None,
+            status.state == "paused",
+            status.progress.get("elapsed", 0.0),
+        )
 
     async def keep(self, row: EvaluationRow) -> None:
-        """Keep a row. One that failed because an actor was away is not kept: it is done again.
+        """Keep a row.
 
         Raises:
             RunConflict: another process has taken the run over.
             StoreError: it cannot be written.
         """
-        if row.error not in _AWAY:
-            entry = Entry("row", f"{TRIAL}\x1f{row.index}", encode_row(row))
-            await self._actor.call(self._name, Record((entry,)), timeout=None)
+        entry = Entry("row", f"{TRIAL}\x1f{row.index}", encode_row(row))
+        await self._actor.call(self._name, Record((entry,)), timeout=None)
 
-    def tell(self, now: EvaluationProgress) -> None:
+    async def write(self, progress: Mapping[str, Any], state: RunState | None = None) -> None:
+        """Write down how far it is, and its state if that is new. Raises as :meth:`keep`."""
+        await self._actor.call(self._name, Record(progress=progress, state=state), timeout=None)
+
+    def tell(self, progress: Mapping[str, Any]) -> None:
         """Write down how far it is; the answer comes as a :class:`~dspex.runtime.messages.Reply`."""
-        self._actor.request(self._name, Record(progress=_progress(now)), timeout=None, tag=TRIAL)
-
-    async def end(self, now: EvaluationProgress, outcome: Outcome) -> None:
-        """Write down how it ended. Raises as :meth:`keep`."""
-        record = Record(progress=_progress(now), state=_STATES[outcome])
-        await self._actor.call(self._name, record, timeout=None)
+        self._actor.request(self._name, Record(progress=progress), timeout=None, tag=TRIAL)
 
 
-class RecordedHost:
-    """What a metric may use in a run with a journal: the models that it asks are asked once.
-
-    Args:
-        actor: the evaluation.
-        scope: where in the run.
-    """
-
-    def __init__(self, actor: GenServer, scope: RunScope) -> None:
-        self._actor = actor
-        self._scope = scope
-        self._ordinal = 0
-
-    def call(self, target: str, message: Any, *, timeout: float | None = CALL_TIMEOUT) -> Awaitable[Any]:
-        """Ask an actor; a model's answer is taken from the journal, or kept there."""
-        if not isinstance(message, Complete):
-            return self._actor.call(target, message, timeout=timeout)
-
-        async def send(ask: Complete) -> LMResponse:
-            answer: LMResponse = await self._actor.call(target, ask, timeout=timeout)
-            return answer
-
-        ordinal, self._ordinal = self._ordinal, self._ordinal + 1
-        return recorded(self._actor, self._scope, ordinal, message, send)
-
-    async def run_blocking(self, function: Callable[..., T], *args: Any) -> T:
-        """Run what blocks on a daemon thread."""
-        return await self._actor.run_blocking(function, *args)
+def progress_of(now: EvaluationProgress, elapsed: float, **more: Any) -> dict[str, Any]:
+    """How far an evaluation is, as the file of runs has it of any run."""
+    known = {"step": now.done, "steps": now.total, "errors": now.failures, "best_score": now.score}
+    return {**known, "elapsed": elapsed, **more}
 
 
-def _progress(now: EvaluationProgress) -> dict[str, Any]:
-    return {"step": now.done, "steps": now.total, "errors": now.failures, "best_score": now.score}
+def rows_of(entries: Sequence[Entry], dataset: Sequence[Example]) -> dict[int, EvaluationRow]:
+    """The rows that a journal holds, by index."""
+    return {row.index: row for row in (decode_row(entry.value, dataset) for entry in entries)}
 
 
 def encode_row(row: EvaluationRow) -> str:
@@ -121,7 +119,7 @@ def encode_row(row: EvaluationRow) -> str:
     prediction = row.prediction
     if prediction is not None:
         info = prediction.info
-        fields["predicted"] = to_jsonable_python(prediction.to_dict(), fallback=str, inf_nan_mode="strings")
+        fields["predicted"] = {name: as_json(value) for name, value in prediction.items()}
         fields["info"] = {
             "tokens": [info.usage.input_tokens, info.usage.output_tokens, info.usage.total_tokens],
             "source": info.usage.source,
@@ -151,8 +149,27 @@ def _info(kept: dict[str, Any]) -> PredictionInfo:
     return PredictionInfo(usage=usage, cost=None if cost is None else Decimal(cost), **kept)
 
 
-def _codes(kind: type[CallError]) -> set[str]:
-    return {kind.code}.union(*(_codes(each) for each in kind.__subclasses__()))
+def stored_report(run: StoredRun, entries: Sequence[Entry]) -> EvaluationReport:
+    """The report of an evaluation as far as its journal goes; of one that goes on too.
 
-
-_AWAY: Final = frozenset(_codes(CallError))
+    Args:
+        run: the run.
+        entries: its rows.
+    """
+    plan, now = run.plan, run.progress
+    dataset = [example_from_dict(each) for each in plan["dataset"]]
+    rows = rows_of(entries, dataset)
+    ended = OUTCOMES.get(run.state, "stopped") if run.state in OVER else None
+    return EvaluationReport(
+        run_id=run.id,
+        module=plan["module"],
+        metric=plan["metric_name"],
+        rows=tuple(rows[index] for index in sorted(rows)),
+        total=len(dataset),
+        outcome=ended or cast("Literal['running', 'paused', 'orphaned']", run.state),
+        reason=now.get("reason"),
+        workers=plan["workers"],
+        duration=now.get("elapsed", 0.0),
+        correlation_id=now.get("correlation_id"),
+        inputs=tuple(plan["inputs"]),
+    )

@@ -1,25 +1,25 @@
-"""What is to be evaluated, and how; and whether that is the same as it was."""
+"""What is to be evaluated, and how: checked when it is planned, and JSON enough to go on in another process."""
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from ..runtime.context import Context
-from ..runtime.errors import RunConflict
+from ..runtime.errors import RunError
 from .evaluation import check_whole
 from .examples import Example
 from .lm import canonical_json
-from .module_messages import DEFAULT_OPTIONS, ModuleStatus, PredictOptions
-from .run_plan import data_hash
-from .run_program import source_hash
+from .module_messages import DEFAULT_OPTIONS, PredictOptions
+from .run_fingerprint import code_of
+from .run_plan import data_hash, example_to_dict
+from .run_program import Program
 from .scoring import Scorer
 
 KIND: Final = "evaluation"
 """The kind of such runs."""
+VERSION: Final = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,6 @@ class EvaluationPlan:
         workers: examples in work at once; never more than the module works on at once.
         max_errors: failures that are borne; the next one ends the evaluation. None bears all.
         options: of each prediction.
-        predict: further fields of each :class:`~.module_messages.Predict`: the ``state`` of a candidate...
         journaled: whether the run has a journal, ``run-journal/<run_id>``: what was paid for is found there again.
         context: the trace it is part of; None begins one.
 
@@ -44,12 +43,11 @@ class EvaluationPlan:
 
     run_id: str
     module: str
-    dataset: Sequence[Example] = field(repr=False)
+    dataset: tuple[Example, ...] = field(repr=False)
     scorer: Scorer
     workers: int = 1
     max_errors: int | None = None
     options: PredictOptions = DEFAULT_OPTIONS
-    predict: dict[str, Any] = field(default_factory=dict[str, Any], repr=False)
     journaled: bool = False
     context: Context | None = None
 
@@ -58,39 +56,63 @@ class EvaluationPlan:
         if self.max_errors is not None:
             check_whole("max_errors", self.max_errors, 0)
 
+    def fingerprint(self, program: Program, judges: str | None) -> dict[str, str]:
+        """What must be the same for an evaluation to go on: a word or a hash for each part of it.
 
-def fingerprint(plan: EvaluationPlan, module: ModuleStatus) -> dict[str, str]:
-    """What must be the same for an evaluation to go on: a hash of each part.
+        Args:
+            program: what the module is now, its state included.
+            judges: which models judge, if any do.
+        """
+        options = {name: value for name, value in asdict(self.options).items() if value is not None}
+        parts = {
+            "module": self.module,
+            **program.fingerprint,
+            "state": program.base.key,
+            "options of calls": canonical_json(options),
+            "metric": code_of(self.scorer.metric, self.scorer.name),
+            "data": data_hash(self.dataset),
+        }
+        return parts if judges is None else parts | {"judge": judges}
+
+    def to_dict(self, program: Program, judges: str | None = None) -> dict[str, Any]:
+        """As JSON: what another process needs to go on, and to know whether it may.
+
+        Args:
+            program: what the module is now.
+            judges: which models judge, if any do.
+        """
+        return {
+            "version": VERSION,
+            "module": self.module,
+            "method": KIND,
+            "metric": self.scorer.reference,
+            "metric_name": self.scorer.name,
+            "blocking": self.scorer.blocking,
+            "dataset": [example_to_dict(example) for example in self.dataset],
+            "inputs": list(program.inputs),
+            "workers": self.workers,
+            "max_errors": self.max_errors,
+            "options": asdict(self.options),
+            "user": None if self.context is None else self.context.user,
+            "fingerprint": self.fingerprint(program, judges),
+        }
+
+
+def metric_of(run: str, plan: Mapping[str, Any]) -> Scorer:
+    """The metric of an evaluation that another process began.
 
     Args:
-        plan: what is to be done; its examples are JSON values.
-        module: what the module says of itself.
-    """
-    program = [module.kind, module.signature, module.instructions, module.demos, module.provider, module.adapter]
-    metric = plan.scorer.metric
-    options = [plan.options.over(module.options), plan.predict]
-    return {
-        "program": _hash([str(each) for each in (*program, *options)]),
-        "data": data_hash(plan.dataset),
-        "metric": f"{plan.scorer.name} {source_hash(metric if inspect.isroutine(metric) else type(metric))}",
-    }
-
-
-def check_same(run: str, then: Mapping[str, str], now: Mapping[str, str]) -> None:
-    """Refuse to go on with an evaluation that was begun otherwise.
+        run: its id.
+        plan: what :meth:`EvaluationPlan.to_dict` wrote.
 
     Raises:
-        RunConflict: with ``differences``: part -> (then, now).
+        RunError: it has no name by which it can be found.
+        ConfigError: it is not there any more.
     """
-    differences = {part: (then.get(part), now.get(part)) for part in now if then.get(part) != now.get(part)}
-    if differences:
-        parts = ", ".join(differences)
-        raise RunConflict(
-            f"expected the evaluation {run!r} as it was begun, got another {parts}; take another run_id",
+    if plan["metric"] is None:
+        raise RunError(
+            f"expected a metric that can be found by its name, got {plan['metric_name']!r} of the program's own, "
+            f"at {run}; go on from there: app.evaluate(..., run_id={run!r})",
             run_id=run,
-            differences=differences,
         )
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(canonical_json(value).encode("ascii")).hexdigest()
+    return Scorer(plan["metric"], blocking=plan["blocking"])

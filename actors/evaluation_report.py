@@ -9,37 +9,19 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import lru_cache
-from random import Random
 from statistics import fmean
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
-from ..runtime.errors import ConfigError
+from .confidence import Interval, bootstrap
 from .evaluation import EvaluationRow, Outcome
+from .json_values import as_json
 from .signature_values import shorten
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-RESAMPLES: Final = 1000
-DRAWS: Final = 3_000_000
-"""Of large evaluations fewer samples are drawn, so that the interval takes about a second at most; 200 at least."""
 SHOWN: Final = 20
 _WIDE: Final = 60
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A confidence interval of the mean score.
-
-    Attributes:
-        low, high: its bounds, 0 to 1.
-        confidence: how often such an interval holds the true score.
-    """
-
-    low: float
-    high: float
-    confidence: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +52,9 @@ class EvaluationReport:
         metric: by which metric.
         rows: one for each example that was done, in the order of the examples.
         total: examples there were.
-        outcome: ``completed``; ``too_many_errors``, ``cancelled`` or ``stopped``: then rows are missing.
+        outcome: ``completed``; ``too_many_errors``, ``cancelled`` or ``stopped``: then rows are missing; of one that
+            goes on, and is looked at from elsewhere, its state.
+        reason: why it was stopped, or None.
         workers: examples in work at once.
         duration: seconds.
         correlation_id: trace of the evaluation; finds its events.
@@ -82,9 +66,10 @@ class EvaluationReport:
     metric: str
     rows: tuple[EvaluationRow, ...] = field(repr=False)
     total: int
-    outcome: Outcome
+    outcome: Outcome | Literal["running", "paused", "orphaned"]
     workers: int
     duration: float
+    reason: str | None = None
     correlation_id: str | None = None
     inputs: tuple[str, ...] = ()
 
@@ -143,7 +128,7 @@ class EvaluationReport:
         done = f"{len(self.rows)} of {self.total} examples" if not self.complete else f"{self.total} examples"
         return [
             ("score", f"{self.score:.1%} ({span.confidence:.0%} interval {span.low:.1%} to {span.high:.1%})"),
-            ("of", done if self.outcome == "completed" else f"{done}: {self.outcome.replace('_', ' ')}"),
+            ("of", done if self.outcome == "completed" else f"{done}: {self.outcome.replace('_', ' ')}{_why(self)}"),
             ("failures", ", ".join([str(self.failures), *(f"{code} {n}" for code, n in self.errors.items())])),
             ("tokens", f"{spent.input_tokens:,} in, {spent.output_tokens:,} out{_cached(spent)}"),
             ("cost", "unknown" if spent.cost is None else f"${spent.cost:.4f}{_unpriced(spent)}"),
@@ -178,13 +163,14 @@ class EvaluationReport:
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON data; ``rows`` hold examples and predictions whole."""
+        """As JSON data; ``rows`` hold examples and predictions whole. What is no JSON becomes text."""
         span, spent = self.interval(), self.spent
         return {
             "run_id": self.run_id,
             "module": self.module,
             "metric": self.metric,
             "outcome": self.outcome,
+            "reason": self.reason,
             "score": self.score,
             "interval": {"low": span.low, "high": span.high, "confidence": span.confidence},
             "total": self.total,
@@ -203,8 +189,8 @@ class EvaluationReport:
         }
 
     def to_json(self, *, indent: int | None = None) -> str:
-        """As JSON text. Values of fields that are not JSON are shown by their ``str``."""
-        return json.dumps(self.to_dict(), indent=indent, ensure_ascii=False, default=str)
+        """As JSON text (RFC 8259), which can always be written as UTF-8."""
+        return _writable(json.dumps(self.to_dict(), indent=indent, ensure_ascii=False))
 
     def to_csv(self) -> str:
         """As CSV (RFC 4180): a line for each row; columns ``example.<field>`` and ``predicted.<field>``."""
@@ -217,31 +203,7 @@ class EvaluationReport:
         for row in rows:
             sides = [_field(row, side, name) for side, names in fields.items() for name in names]
             writer.writerow([*(row[name] for name in plain), *map(_cell, sides)])
-        return out.getvalue()
-
-
-@lru_cache(maxsize=16)
-def bootstrap(scores: tuple[float, ...], confidence: float = 0.95, seed: int = 0) -> Interval:
-    """A bootstrap confidence interval of the mean of scores; see :meth:`EvaluationReport.interval`.
-
-    Raises:
-        ConfigError: ``confidence`` is out of range.
-    """
-    if not 0 < confidence < 1:
-        expected = "a share above 0 and below 1"
-        raise ConfigError(
-            f"expected {expected}, got {confidence!r}, at confidence",
-            path="confidence",
-            expected=expected,
-            got=confidence,
-        )
-    if not scores:
-        return Interval(0.0, 1.0, confidence)
-    rng, count = Random(seed), len(scores)
-    samples = min(RESAMPLES, max(200, DRAWS // count))
-    means = sorted(sum(rng.choices(scores, k=count)) / count for _ in range(samples))
-    tail = (1 - confidence) / 2
-    return Interval(means[int(tail * samples)], means[min(int((1 - tail) * samples), samples - 1)], confidence)
+        return _writable(out.getvalue())
 
 
 def _row(row: EvaluationRow) -> dict[str, Any]:
@@ -259,9 +221,18 @@ def _row(row: EvaluationRow) -> dict[str, Any]:
         "cache_hit": info and info.cache_hit,
         "correlation_id": info and info.correlation_id,
         "span_id": info and info.span_id,
-        "example": row.example.to_dict(),
-        "predicted": None if row.prediction is None else row.prediction.to_dict(),
+        "example": _shown(row.example),
+        "predicted": None if row.prediction is None else _shown(row.prediction),
     }
+
+
+def _writable(text: str) -> str:
+    """The same, if it can be written as UTF-8; halves of surrogate pairs are escaped, as JSON does it."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def _shown(fields: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: as_json(value) for name, value in fields.items()}
 
 
 def _field(row: Mapping[str, Any], side: str, name: str) -> Any:
@@ -275,11 +246,15 @@ def _names(rows: list[dict[str, Any]], side: str) -> Iterator[str]:
 
 
 def _cell(value: Any) -> Any:
-    return value if isinstance(value, str | int | float | None) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str | int | float | None) else json.dumps(value, ensure_ascii=False)
 
 
 def _line(fields: Mapping[str, Any]) -> str:
     return shorten(" ".join("; ".join(f"{name}={value}" for name, value in fields.items()).split()), _WIDE)
+
+
+def _why(report: EvaluationReport) -> str:
+    return f" ({report.reason})" if report.reason else ""
 
 
 def _unpriced(spent: Spent) -> str:

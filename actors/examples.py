@@ -24,10 +24,11 @@ class Example(Mapping[str, Any]):
         SignatureError: a field is given twice, or a name is no text.
     """
 
-    __slots__ = ("_fields", "_inputs")
+    __slots__ = ("_fields", "_inputs", "_key")
 
     _fields: dict[str, Any]
     _inputs: frozenset[str] | None
+    _key: str
 
     def __init__(self, fields: Mapping[str, Any] | None = None, /, **more: Any) -> None:
         given = dict(fields or {})
@@ -38,6 +39,7 @@ class Example(Mapping[str, Any]):
                 raise SignatureError(f"expected each field once, got {name!r} twice", field=name, expected="once")
         object.__setattr__(self, "_fields", given | more)
         object.__setattr__(self, "_inputs", getattr(fields, "_inputs", None))
+        object.__setattr__(self, "_key", "")
 
     def with_inputs(self, *names: str) -> Example:
         """The same, with these fields as its inputs.
@@ -80,8 +82,11 @@ class Example(Mapping[str, Any]):
         Raises:
             TypeError: a value is not JSON.
         """
-        inputs = None if self._inputs is None else sorted(self._inputs)
-        return hashlib.sha256(canonical_json({"fields": self._fields, "inputs": inputs}).encode("ascii")).hexdigest()
+        if not self._key:  # a run asks for it with each trial
+            inputs = None if self._inputs is None else sorted(self._inputs)
+            text = canonical_json({"fields": self._fields, "inputs": inputs})
+            object.__setattr__(self, "_key", hashlib.sha256(text.encode("ascii")).hexdigest())
+        return self._key
 
     def __getitem__(self, name: str) -> Any:
         return self._fields[name]

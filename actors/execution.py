@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..runtime.context import Context
@@ -27,6 +28,7 @@ class Execution:
         slots: whose slot it holds, once it has its turn.
         deadline: when it is to be over, on the engine's clock; set once the inputs are checked.
         repairs: answers that did not fit and were asked for again.
+        at_end: is told how it ended, a code or None; set for what goes on until then.
     """
 
     msg: Predict
@@ -38,6 +40,7 @@ class Execution:
     slots: asyncio.Semaphore | None = None
     deadline: float = 0.0
     repairs: int = 0
+    at_end: Callable[[str | None], None] | None = None
 
     @property
     def info(self) -> PredictionInfo:

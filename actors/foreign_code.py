@@ -23,24 +23,32 @@ async def guarded(what: str, work: Awaitable[T]) -> T:
 
     Raises:
         Error: the code raised it.
-        RemoteError: it raised something else (facts: type, text, where); ``__cause__`` is that.
+        RemoteError: it raised something else, ``SystemExit`` too (facts: type, text, where); ``__cause__`` is that.
     """
     try:
         return await work
     except Error:
         raise
-    except Exception as error:  # fault boundary: one call's inputs may not end all others that the actor serves
+    except (Exception, SystemExit) as error:  # fault boundary: one call may not end the others of its actor
         raise foreign_error(what, error) from error
 
 
-def foreign_error(what: str, error: Exception) -> RemoteError:
+def foreign_error(what: str, error: BaseException) -> RemoteError:
     """The error that tells of an exception in code of the user."""
-    kind, text, where = type(error).__name__, str(error)[:SHOWN], ""
+    kind, text, where = type(error).__name__, text_of(error)[:SHOWN], ""
     frames = traceback.extract_tb(error.__traceback__)
     if frames:
         where = f"{frames[-1].name}, line {frames[-1].lineno}"
     message = f"{what} raised {kind}: {text}{f' (in {where})' if where else ''}"
     return RemoteError(message, type=kind, text=text, where=where)
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception says; nothing if it cannot say it."""
+    try:
+        return str(error)
+    except Exception:  # fault boundary: how an error words itself is the user's code too
+        return ""
 
 
 def load(path: str, at: str) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -34,6 +34,10 @@ class History:
     turns: tuple[dict[str, Any], ...] = field(default=(), hash=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(cast("object", self.turns), Iterable):
+            got = type(self.turns).__name__
+            raise SignatureError(f"expected turns of a conversation, got {got}", expected="turns", got=got)
+        object.__setattr__(self, "turns", tuple(self.turns))
         for index, turn in enumerate(self.turns):
             if not isinstance(cast("object", turn), Mapping):
                 got = type(turn).__name__

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import aiohttp
 import httpx
@@ -30,6 +30,18 @@ COMPRESSED_PIECE: Final = 4096
 UPLOAD_PIECE: Final = 64 * 1024
 
 
+class PlainBody(Protocol):
+    """A body that nothing has to be done to."""
+
+    async def read(self) -> bytes:
+        """The next bytes as they come; empty at the end."""
+        ...
+
+    def close(self) -> None:
+        """End it. May be called again."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class PlainAnswer:
     """An answer that is not compressed: of ``httpx.Response``, which takes long to make, what is read of it.
@@ -37,16 +49,16 @@ class PlainAnswer:
     Attributes:
         status_code: of HTTP.
         raw_headers: names and values, as they were sent.
-        stream: the body.
+        stream: the body, as it comes.
     """
 
     status_code: int
     raw_headers: tuple[tuple[bytes, bytes], ...]
-    stream: httpx.AsyncByteStream
+    stream: PlainBody
 
     async def aclose(self) -> None:
         """End it. May be called again."""
-        await self.stream.aclose()
+        self.stream.close()
 
 
 class AiohttpTransport:
@@ -93,10 +105,10 @@ class AiohttpTransport:
             return PlainAnswer(answer.status, answer.raw_headers, _Body(answer))
         return httpx.Response(answer.status, headers=answer.raw_headers, stream=_Body(answer))
 
-    async def _sent(
+    def _sent(
         self, method: str, url: str, headers: dict[str, str], body: bytes | AsyncIterator[bytes]
-    ) -> aiohttp.ClientResponse:
-        return await self._opened().request(
+    ) -> Awaitable[aiohttp.ClientResponse]:
+        return self._opened().request(
             method,
             url,
             headers=headers,
@@ -159,16 +171,28 @@ class _Body(httpx.AsyncByteStream):
         if self._lost is not None:
             self._lost.add_done_callback(self._connection_lost)
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    async def read(self, most: int | None = None) -> bytes:
+        """The next bytes as they come, at most so many; empty at the end.
+
+        Raises:
+            httpx.TransportError: the connection broke, or the body is malformed.
+        """
         content = self._answer.content
-        compressed = "content-encoding" in self._answer.headers
         try:
-            while piece := await (content.read(COMPRESSED_PIECE) if compressed else content.readany()):
-                yield piece
+            return await (content.readany() if most is None else content.read(most))
         except (aiohttp.ClientError, OSError) as error:
             raise _as_httpx(error) from error
 
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while piece := await self.read(COMPRESSED_PIECE):
+            yield piece
+
     async def aclose(self) -> None:
+        """End it. May be called again."""
+        self.close()
+
+    def close(self) -> None:
+        """End it. May be called again."""
         if self._lost is not None:  # or the connection would keep the bodies of all its answers
             self._lost.remove_done_callback(self._connection_lost)
         # After the end of the body the connection is back already, and this does nothing.

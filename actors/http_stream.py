@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Final
 
 import httpx
@@ -42,11 +43,12 @@ class HttpxStream:
         self._secrets = secrets
         self._on_closed = on_closed
         self._ended = self._closed = False
+        self._piece: Callable[[], Awaitable[bytes]]
         if isinstance(answer, PlainAnswer):
-            headers, self._pieces = _headers(answer.raw_headers), aiter(answer.stream)
+            headers, self._piece = _headers(answer.raw_headers), answer.stream.read
         else:
             headers = _headers(answer.headers.raw)
-            self._pieces = answer.aiter_bytes()
+            self._piece = partial(anext, answer.aiter_bytes(), b"")
         for name in _KEPT:
             if name in headers and any(len(secret) > 3 and secret in headers[name] for secret in secrets):
                 headers[name] = REDACTED
@@ -86,7 +88,7 @@ class HttpxStream:
         if self._closed:
             return self._failures.error("protocol", "an open stream", "a closed one", self._facts)
         try:
-            return await anext(self._pieces, b"")
+            return await self._piece()
         except HTTPX_ERRORS as error:
             return self._failures.of(error, self._secrets, self._facts)
 

@@ -19,7 +19,7 @@ import httpx
 
 from ..runtime.errors import ConfigError, LMError
 from .http_failures import HTTPX_ERRORS, HttpFailures
-from .http_over_aiohttp import AiohttpTransport, PlainAnswer
+from .http_over_aiohttp import AiohttpTransport
 from .http_stream import HttpxStream
 from .transport import HttpRequest, HttpResponse
 
@@ -115,31 +115,32 @@ class HttpTransport:
     async def _exchange(self, request: HttpRequest) -> HttpxStream | LMError:
         """Up to the head of the answer. Whoever calls it has taken a connection's place; the stream gives it back."""
         stream: HttpxStream | None = None
+        secrets = _secrets(request.headers)
         try:
-            answer = await self._head_of(request)
-            if isinstance(answer, LMError):
-                return answer
-            stream = HttpxStream(answer, self._failures, _secrets(request.headers), self._free.release)
+            refusal = self._refusal(request)
+            if refusal is not None:
+                return refusal
+            url = _url(request.url)
+            if url is None:
+                return self._invalid("a URL without credentials", "one with them")
+            headers = {**_HEADERS, **{name.lower(): value for name, value in request.headers.items()}}
+            answer = await self._network.request(request.method, url, headers, request.body)
+            stream = HttpxStream(answer, self._failures, secrets, self._free.release)
             return stream
+        except HTTPX_ERRORS as error:
+            return self._failures.of(error, secrets, {})
         finally:
             if stream is None:
                 self._free.release()
 
-    async def _head_of(self, request: HttpRequest) -> httpx.Response | PlainAnswer | LMError:
+    def _refusal(self, request: HttpRequest) -> LMError | None:
         if not _sendable("".join(chain(request.headers, request.headers.values()))):
             bad = next(name for name, value in request.headers.items() if not _sendable(name + value))
             # Refused here, because the libraries' errors would quote the value, or be of any class.
             return self._invalid("a header of printable ASCII characters", f"others in {bad!r}")
         if self._closed:
             return self._failures.error("connection", "an open transport", "a closed one", {})
-        try:
-            url = _url(request.url)
-            if url is None:
-                return self._invalid("a URL without credentials", "one with them")
-            headers = {**_HEADERS, **{name.lower(): value for name, value in request.headers.items()}}
-            return await self._network.request(request.method, url, headers, request.body)
-        except HTTPX_ERRORS as error:
-            return self._failures.of(error, _secrets(request.headers), {})
+        return None
 
     async def _whole(self, stream: HttpxStream | LMError) -> HttpResponse | LMError:
         if isinstance(stream, LMError):

@@ -1,8 +1,14 @@
-"""Reading JSON that others wrote: what is not of the expected kind is as good as absent."""
+"""Reading JSON that others wrote: what is not of the expected kind is as good as absent. And writing any value."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+import json
+from types import NoneType
+from typing import Any, Final, cast
+
+from pydantic_core import to_jsonable_python
+
+_SCALARS: Final = (str, int, bool, NoneType)
 
 
 def json_object(value: object) -> dict[str, Any]:
@@ -29,3 +35,13 @@ def json_count(value: object) -> int | None:
     if not 0 <= value < 2**63 or value != value // 1:
         return None
     return int(value)
+
+
+def as_json(value: object) -> Any:
+    """A value as JSON: what is none becomes text, infinite numbers too."""
+    if type(value) in _SCALARS:
+        return value
+    try:
+        return json.loads(json.dumps(to_jsonable_python(value, fallback=str)), parse_constant=str)
+    except ValueError:  # bytes that are no text; what contains itself
+        return str(value)

@@ -30,7 +30,8 @@ class LeasedTransport:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._users -= 1
-        await self._close_if_unused()
+        if self._retired:
+            await self._close_if_unused()
 
     async def retire(self) -> None:
         """Close as soon as nobody uses it."""
@@ -42,6 +43,6 @@ class LeasedTransport:
         await self._transport.aclose()
 
     async def _close_if_unused(self) -> None:
-        if self._retired and self._users == 0:
+        if self._users == 0:
             await self._transport.aclose()
             self._on_closed(self)

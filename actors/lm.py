@@ -81,8 +81,10 @@ class Message:
             raise _invalid("role", f"one of {', '.join(ROLES)}", self.role, hint)
         self._check_content()
         for field_name in ("tool_call_id", "name"):
-            if not isinstance(value := getattr(self, field_name), str | None):
+            if (value := getattr(self, field_name)) is not None and not isinstance(value, str):
                 raise _invalid(field_name, "text or None", value)
+        if self.tool_calls == ():
+            return
         object.__setattr__(self, "tool_calls", tuple(self.tool_calls))
         for index, tool_call in enumerate(self.tool_calls):
             if type(tool_call) is not ToolCall:
@@ -90,13 +92,15 @@ class Message:
 
     def _check_content(self) -> None:
         content = cast("object", self.content)
+        if isinstance(content, str):
+            return
         if isinstance(content, list | tuple):
             parts = plain_json(list(cast("Iterable[object]", content)), "content")
             for index, part in enumerate(parts):
                 if not isinstance(part, dict):
                     raise _invalid(f"content[{index}]", "a part, as a mapping", part)
             object.__setattr__(self, "content", tuple(parts))
-        elif not isinstance(content, str | None):
+        elif content is not None:
             raise _invalid("content", "text, parts or None", content)
 
 
@@ -133,15 +137,17 @@ class LMRequest:
 
     def __post_init__(self) -> None:
         self._check_messages()
-        if not isinstance(cast("object", self.model), str | None):
-            raise _invalid("model", "text or None", self.model)
-        if self.model is not None and not self.model.isprintable():
-            raise _invalid("model", "printable text", self.model)  # it is written into events
+        if self.model is not None:
+            if not isinstance(cast("object", self.model), str):
+                raise _invalid("model", "text or None", self.model)
+            if not self.model.isprintable():
+                raise _invalid("model", "printable text", self.model)  # it is written into events
         self._check_numbers()
         self._check_stop()
         # A copy: what is sent cannot change under the provider's hands.
         for name in ("response_format", "tool_choice", "extra"):
-            object.__setattr__(self, name, plain_json(getattr(self, name), name))
+            if (value := getattr(self, name)) is not None:
+                object.__setattr__(self, name, plain_json(value, name))
         if self.tools is not None:
             object.__setattr__(self, "tools", tuple(plain_json(list(self.tools), "tools")))
         if not isinstance(cast("object", self.extra), dict):
@@ -165,13 +171,15 @@ class LMRequest:
     def _check_numbers(self) -> None:
         for name in ("temperature", "top_p"):
             value: object = getattr(self, name)
-            ok = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
-            if value is not None and not ok:
+            if value is None:
+                continue
+            if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value <= sys.float_info.max:
                 raise _invalid(name, "a finite number >= 0", value)
         for name, least in (("max_tokens", 1), ("seed", -(2**63))):
             value = getattr(self, name)
-            ok = isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
-            if value is not None and not ok:
+            if value is None:
+                continue
+            if not isinstance(value, int) or isinstance(value, bool) or not least <= value < 2**63:
                 raise _invalid(name, f"a whole number{' >= 1' if least == 1 else ''} of at most 64 bits", value)
 
     def _check_stop(self) -> None:

@@ -67,6 +67,7 @@ class LmReports:
         monitoring: what is measured and noted; by default everything but single attempts.
         settings: the provider's, for what telemetry says of it.
         capture_content: whether telemetry is given prompts and answers.
+        outbox: the way to the event store; one of its own if not given.
     """
 
     def __init__(
@@ -77,13 +78,14 @@ class LmReports:
         *,
         settings: ProviderSettings | None = None,
         capture_content: bool = False,
+        outbox: EventOutbox | None = None,
     ) -> None:
         self._actor = actor
         self._provider = provider
         self._monitoring = monitoring
         self._settings = settings
         self._capture_content = capture_content
-        self._outbox = EventOutbox(actor.system)
+        self._outbox = EventOutbox(actor.system) if outbox is None else outbox
         self._context: Context | None = None
 
     def began(

@@ -8,8 +8,7 @@ there is a pause; never after something was delivered.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Final, TypeVar
@@ -20,6 +19,7 @@ from .budget_messages import CancelReservation, Reserve, SettleBudget
 from .budgets import NAME as BUDGETS
 from .credentials import Credentials
 from .error_context import AIContext, new_ai_context, with_context
+from .event_outbox import EventOutbox
 from .lm import UNKNOWN_USAGE, Attempt, LMResponse, Usage, estimate_tokens, prompt_hash
 from .lm_failures import FAILURES, error_from_response, failure_of, lm_error
 from .lm_reports import LmReports
@@ -45,18 +45,29 @@ class Session:
         ask: what is asked.
         deadline: the caller's, on the loop's clock, or None.
         stream: whether the answer comes in pieces.
+        outbox: the actor's way to the event store; one of its own if not given.
 
     Attributes:
+        id: of its first event, and thereby its own.
         attempts: its tries so far.
         deadline: when its time is up, on the loop's clock: the caller's deadline or the provider's own limit.
         prompt: hash of the messages.
     """
 
-    def __init__(self, actor: GenServer, setup: Setup, ask: Ask, deadline: float | None, *, stream: bool) -> None:
+    def __init__(
+        self,
+        actor: GenServer,
+        setup: Setup,
+        ask: Ask,
+        deadline: float | None,
+        *,
+        stream: bool,
+        outbox: EventOutbox | None = None,
+    ) -> None:
         settings = setup.settings
         self.setup, self.ask, self.stream = setup, ask, stream
         self.model = ask.request.model or settings.default_model
-        self.attempts: list[Attempt] = []
+        self.attempts: tuple[Attempt, ...] = ()
         self.began = actor.clock.monotonic()
         self.deadline = actor.system.now() + (settings.stream_timeout if stream else settings.timeout)
         self._whose = "timeout"
@@ -67,7 +78,12 @@ class Session:
         self._context = actor.context
         house = setup.house
         self._reports = LmReports(
-            actor, setup.provider, house.monitoring, settings=settings, capture_content=house.capture_content
+            actor,
+            setup.provider,
+            house.monitoring,
+            settings=settings,
+            capture_content=house.capture_content,
+            outbox=outbox,
         )
         self._status: int | None = None
         self._request_id: str | None = None
@@ -78,7 +94,7 @@ class Session:
         # The messages are turned into JSON once: for the log, and for the cache's key.
         self.prompt = prompt_hash(request.messages)
         self._tokens = tokens + (request.max_tokens or 0)
-        self._event_id = self._reports.began(
+        self.id = self._reports.began(
             request,
             self.model,
             capture_prompts=house.capture_prompts,
@@ -110,7 +126,7 @@ class Session:
                 delay = pause(error, len(self.attempts), self.setup.settings, self._actor.random)
                 if delay is None or not self._in_time(delay):
                     raise
-            self._reports.retrying(self._event_id, self.model, failure, len(self.attempts), delay)
+            self._reports.retrying(self.id, self.model, failure, len(self.attempts), delay)
             await asyncio.sleep(delay)
             pauses = delay
 
@@ -120,8 +136,7 @@ class Session:
         own = self.setup.settings.attempt_timeout
         return (left, self._whose) if own is None or left <= own else (own, "timeout")
 
-    @contextmanager
-    def clock(self, longest: float | None = None) -> Generator[float, None, None]:
+    def clock(self, longest: float | None = None) -> StepClock:
         """The seconds that the next step may take; a step that is late says whose time was up.
 
         That decides whether it speaks against the provider.
@@ -133,14 +148,7 @@ class Session:
         if longest is not None and longest < limit:
             limit, whose = longest, "timeout"
         self._sending = True
-        try:
-            yield limit
-        except TimeoutError as error:
-            if not isinstance(error, LMError):
-                raise lm_error(whose, f"expected an answer within {limit:g} s, got none", timeout=limit) from None
-            if error.facts.get("timeout") == limit:
-                error.facts.update(failure=whose, retryable=FAILURES[whose].retryable)
-            raise
+        return StepClock(limit, whose)
 
     def heard(self, head: HttpResponse) -> None:
         """The attempt was answered; for its record."""
@@ -174,9 +182,8 @@ class Session:
         finally:
             self._billable |= self._sending and sent
             seconds, number = self._actor.clock.monotonic() - began, len(self.attempts) + 1
-            self.attempts.append(
-                Attempt(number, self._status, seconds, self._request_id, code, waited, self.setup.provider)
-            )
+            provider = self.setup.provider
+            self.attempts += (Attempt(number, self._status, seconds, self._request_id, code, waited, provider),)
         return result
 
     def _in_time(self, delay: float) -> bool:
@@ -210,8 +217,8 @@ class Session:
         if not self.setup.house.protected:
             return
         # Its event's id: what the log tells of the request later is then known to be this reservation.
-        self._reservation, (left, _) = self._event_id, self.limit()
-        ask = Reserve(self._event_id, self.accounts, self._tokens, self._estimate(), owner=self._actor.myAddress)
+        self._reservation, (left, _) = self.id, self.limit()
+        ask = Reserve(self.id, self.accounts, self._tokens, self._estimate(), owner=self._actor.myAddress)
         try:
             await self._actor.call(BUDGETS, ask, timeout=left)
         except LMError:
@@ -247,7 +254,7 @@ class Session:
 
     def tell_first_chunk(self, seconds: float) -> None:
         """The first piece came, so many seconds after the beginning."""
-        self._reports.first_chunk(self._event_id, self.model, seconds)
+        self._reports.first_chunk(self.id, self.model, seconds)
 
     def succeeded(self, response: LMResponse, *, first_chunk: float | None = None) -> LMResponse:
         """The answer is whole: settle everything and complete it."""
@@ -255,7 +262,7 @@ class Session:
         response = replace(
             response,
             provider=self.setup.provider,
-            attempts=tuple(self.attempts),
+            attempts=self.attempts,
             cost=cost,
             time_to_first_chunk=first_chunk,
             correlation_id=self._context.trace_id,
@@ -263,21 +270,21 @@ class Session:
         self._settle_as(None, response.usage.total_tokens)
         self._settle_budget(response.usage, cost)
         self._reports.succeeded(
-            self._event_id, self.model, response, self.elapsed(), accounts=self.accounts, stream=self.stream
+            self.id, self.model, response, self.elapsed(), accounts=self.accounts, stream=self.stream
         )
         return response
 
     def found(self, response: LMResponse) -> LMResponse:
         """The answer came from the cache: nothing was sent."""
         response = replace(response, correlation_id=self._context.trace_id)
-        self._reports.succeeded(self._event_id, self.model, response, self.elapsed(), accounts=self.accounts)
+        self._reports.succeeded(self.id, self.model, response, self.elapsed(), accounts=self.accounts)
         return response
 
     def failed(self, error: Error | None, usage: Usage = UNKNOWN_USAGE) -> None:
         """It failed for good, or its caller gave up (no error)."""
         code = "cancelled" if error is None else error.code
         if error is not None:
-            error.facts.update(provider=self.setup.provider, model=self.model, attempts=tuple(self.attempts))
+            error.facts.update(provider=self.setup.provider, model=self.model, attempts=self.attempts)
         if isinstance(error, LMError):
             with_context(error, self._circumstances(usage))
             self._settle(error)
@@ -288,11 +295,11 @@ class Session:
             self._cancel_budget()
         self._settle_budget(usage, cost)
         self._reports.failed(
-            self._event_id,
+            self.id,
             self.model,
             code,
             error,
-            tuple(self.attempts),
+            self.attempts,
             self.elapsed(),
             usage=usage,
             cost=cost,
@@ -350,3 +357,24 @@ class Session:
             prices=settings.prices,
             base_url=settings.base_url,
         )
+
+
+class StepClock:
+    """``with`` the seconds that a step may take; made by :meth:`Session.clock`."""
+
+    __slots__ = ("_limit", "_whose")
+
+    def __init__(self, limit: float, whose: str) -> None:
+        self._limit, self._whose = limit, whose
+
+    def __enter__(self) -> float:
+        return self._limit
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if not isinstance(error, TimeoutError):
+            return
+        limit, whose = self._limit, self._whose
+        if not isinstance(error, LMError):
+            raise lm_error(whose, f"expected an answer within {limit:g} s, got none", timeout=limit) from None
+        if error.facts.get("timeout") == limit:
+            error.facts.update(failure=whose, retryable=FAILURES[whose].retryable)

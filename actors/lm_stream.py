@@ -17,7 +17,7 @@ from ..runtime.errors import Error, LMError, StreamInterrupted
 from ..runtime.gen_server import NoReply, Stop, call, cast, info
 from ..runtime.messages import TaskDone, TaskFailed
 from ..runtime.reasons import NORMAL, Reason
-from ..runtime.stages import Producer, Subscription
+from ..runtime.stages import Producer, StageOptions, Subscription
 from . import credentials
 from .credentials import Credentials
 from .leased_transport import LeasedTransport
@@ -94,10 +94,11 @@ class LMStream(Producer):
         provider: the provider actor, which is told of the end.
     """
 
+    # Nothing of an answer may be dropped. What one read brings beyond the demand is all that ever waits here.
+    options = StageOptions(buffer_size=None)
+
     def init(self, setup: Setup, ask: OpenStream, provider: ActorAddress) -> None:
         """Nothing is sent before :class:`Connect`."""
-        # What one read brings beyond the demand is all that ever waits here.
-        self.configure(buffer_size=10**9)
         self._setup, self._ask, self._provider = setup, ask, provider
         self._connection = self.own(Connection(setup.lease))
         self._debt = 0

@@ -123,19 +123,9 @@ class Metrics:
         elif known.metric != metric:
             raise MetricError(f"expected {known.metric}, got {metric}, at {metric.name!r}", name=metric.name)
 
-    def increment(
-        self, name: str, value: float = 1, labels: Mapping[str, LabelValue] | None = None, *, now: float
-    ) -> None:
-        """Add to a counter. Raises as :func:`update` and :meth:`record`."""
-        self.record(update("counter", name, value, labels), now)
-
     def set(self, name: str, value: float, labels: Mapping[str, LabelValue] | None = None, *, now: float) -> None:
         """Set a gauge. Raises as :func:`update` and :meth:`record`."""
         self.record(update("gauge", name, value, labels), now)
-
-    def observe(self, name: str, value: float, labels: Mapping[str, LabelValue] | None = None, *, now: float) -> None:
-        """Count a number into a histogram. Raises as :func:`update` and :meth:`record`."""
-        self.record(update("histogram", name, value, labels), now)
 
     def record(self, one: Value, now: float) -> None:
         """Take a checked value.
@@ -159,7 +149,7 @@ class Metrics:
         series.updated = now
 
     def set_total(self, name: str, total: float, *, now: float) -> None:
-        """Set a counter without labels to a total that is kept elsewhere. Raises as :meth:`increment`."""
+        """Set a counter without labels to a total that is kept elsewhere. Raises as :meth:`set`."""
         one = update("counter", name, total)
         series = self._series(self._family(name, "counter"), one.labels, now)
         series.number, series.updated = total, now

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import reduce
+from functools import partial, reduce
 from typing import TYPE_CHECKING, Any
 
-from ..runtime.errors import CallTimeout, LMContextLength, LMInvalidRequest
+from ..runtime.context import Context
+from ..runtime.errors import CallCancelled, CallTimeout, LMContextLength, LMInvalidRequest
 from ..runtime.gen_server import GenServer
 from ..runtime.scope import SCOPE, Scope
 from .event_outbox import EventOutbox
-from .events import ModuleExecution, stamp
+from .event_stamps import stamp_unchecked
+from .events import ModuleExecution
 from .execution import Execution, code_of
 from .lm import LMResponse, Message
+from .module_kind import LastCall
 from .module_messages import Predict
 from .optimizers.bench import PredictorCall
 from .outputs import how
@@ -26,6 +31,7 @@ from .repair import both, read_or_repair
 from .signature_values import check_inputs
 
 if TYPE_CHECKING:
+    from .module_plan import ModulePlan
     from .run_scope import RunScope
 
 Tools = tuple[Mapping[str, Any], ...]
@@ -64,7 +70,14 @@ class ModelCalls:
         self._prompt_only = prompt_only
         self.outbox = outbox
         self._turns: dict[str, int] = {}
-        self._calls: list[PredictorCall] = []
+        self._calls: tuple[PredictorCall, ...] = ()
+        self._busy: set[asyncio.Task[Any]] = set()
+        self._rest: asyncio.Task[Any] | None = None
+
+    @property
+    def plan(self) -> ModulePlan:
+        """What the module works with."""
+        return self._execution.plan
 
     # -- predictors --------------------------------------------------------------------------------
 
@@ -84,7 +97,7 @@ class ModelCalls:
             LMError, CallError: there is none.
         """
         turn = self.turn(name, inputs, rollout)
-        messages = (*turn.messages, *after)
+        messages = (*turn.messages, *after) if after else turn.messages
         return await turn.read(messages, await turn.ask(messages))
 
     async def predict_within(self, name: str, inputs: Mapping[str, Any]) -> Prediction:
@@ -94,9 +107,23 @@ class ModelCalls:
             SignatureError: an input is missing, unknown or of the wrong type.
             ParseError, LMError, CallError: as :meth:`predict`.
         """
-        with self._span(name):
+        with self._in_work(), self._span(name):
             plan = self._execution.plan.predictors[name]
             return await self.predict(name, check_inputs(plan.signature, inputs, checking=plan.checking))
+
+    async def open(self, last: LastCall) -> StreamOpened:
+        """Ask a predictor for its answer in pieces. One of several has a span of its own, which ends with the call.
+
+        Raises:
+            LMError, CallError: there is none.
+        """
+        turn = self.turn(last.predictor, last.inputs)
+        if len(self.plan.predictors) == 1:
+            return await turn.open()
+        began = self.actor.clock.monotonic()
+        with self._below() as context:
+            self._execution.at_end = partial(self._record, last.predictor, began, context)
+            return await turn.open()
 
     async def module(self, id: str, inputs: Mapping[str, Any]) -> Prediction:
         """Ask another module; what it used counts here too.
@@ -105,32 +132,70 @@ class ModelCalls:
             Error: as a call of that module.
         """
         part = f"module/{id}"
-        message = Predict(inputs, run=self._scope(part))
-        answer: Prediction = await self.actor.call(part, message, timeout=self.left)
+        message = Predict(inputs, run=self._scope(part, inputs))
+        answer: Prediction = await self.ask(part, message, timeout=self.left)
         info = answer.info
         spent = LMResponse(text="", model=info.model or "", usage=info.usage, cost=info.cost, attempts=info.attempts)
         self.responses.append(replace(spent, cache_hit=info.cache_hit))
         return answer
 
+    async def ask(self, name: str, message: Any, *, timeout: float | None) -> Any:
+        """Ask any actor.
+
+        Raises:
+            CallError: there is no answer, or the error the actor failed with.
+        """
+        with self._in_work():
+            return await self.actor.call(name, message, timeout=timeout)
+
+    def end(self) -> None:
+        """The code that asks has ended, but for the task that says so: what its other tasks still ask is given up."""
+        self._rest = asyncio.current_task()
+        for task in self._busy - {self._rest}:
+            task.cancel()
+
+    @contextmanager
+    def _in_work(self) -> Generator[None, None, None]:
+        task = asyncio.current_task()
+        assert task is not None
+        if self._rest is not None and task is not self._rest:
+            raise CallCancelled(f"the call of {self.actor.name or self.id} that this was a part of has ended")
+        self._busy.add(task)
+        try:
+            yield
+        finally:
+            self._busy.discard(task)
+
     def turn(self, name: str, inputs: Mapping[str, Any], rollout: str | None = None) -> PredictorTurn:
         """The beginning of a conversation with a predictor, whose inputs are checked."""
-        return PredictorTurn(self, self._execution, name, inputs, self._scope(name), rollout)
+        return PredictorTurn(self, self._execution, name, inputs, self._scope(name, inputs), rollout)
 
     def done(self, name: str, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> None:
         """Note a predictor's call, if somebody wants to know."""
         if self._execution.msg.trace:
             signature = self._execution.plan.predictors[name].signature
-            self._calls.append(PredictorCall(name, plain_fields(signature, inputs), plain_fields(signature, outputs)))
+            called = PredictorCall(name, plain_fields(signature, inputs), plain_fields(signature, outputs))
+            self._calls = (*self._calls, called)
+
+    @property
+    def single(self) -> bool:
+        """Whether there was one answer, and nobody wants to know of calls: its prediction tells everything."""
+        return len(self.responses) == 1 and not self._calls
 
     def summed(self, prediction: Prediction) -> Prediction:
         """A prediction that tells what all calls together used."""
+        info, known = prediction.info, self._execution.info
+        made = info.correlation_id is None  # by code of the program, out of nothing but fields
         info = replace(
-            prediction.info,
+            info,
+            correlation_id=known.correlation_id,
+            span_id=known.span_id,
+            provider=info.provider or known.provider,
             duration=self.actor.clock.monotonic() - self._execution.began,
             repairs=self._execution.repairs,
-            calls=tuple(self._calls),
+            calls=self._calls,
         )
-        if len(self.responses) > 1:
+        if len(self.responses) > 1 or (made and self.responses):
             total = self.total
             info = replace(info, usage=total.usage, cost=total.cost, attempts=total.attempts, cache_hit=total.cache_hit)
         return Prediction(prediction.to_dict(), info)
@@ -158,9 +223,9 @@ class ModelCalls:
         self._prompt_only.add(whom)
         return answer
 
-    async def _ask(
+    def _ask(
         self, kind: type[Ask], messages: tuple[Message, ...], wanted: Mapping[str, Any] | None, ask: Asking
-    ) -> Any:
+    ) -> Awaitable[Any]:
         options = self._execution.options
         request = options.request(messages, wanted)
         if ask.tools:
@@ -169,11 +234,11 @@ class ModelCalls:
         cache, rollout = options.cache is not False, _joined(options.rollout, ask.rollout)
         whole = kind(request, accounts=accounts, cache=cache, rollout=rollout)
         if ask.scope is None or kind is not Complete:
-            return await self._deliver(whole)
-        return await recorded(self.actor, ask.scope, ask.ordinal, whole, self._deliver)
+            return self._deliver(whole)
+        return recorded(self.actor, ask.scope, ask.ordinal, whole, self._deliver)
 
-    async def _deliver(self, ask: Ask) -> Any:
-        return await self.actor.call(f"provider/{self._execution.plan.provider}", ask, timeout=self.left)
+    def _deliver(self, ask: Ask) -> Awaitable[Any]:
+        return self.actor.call(f"provider/{self._execution.plan.provider}", ask, timeout=self.left)
 
     @property
     def left(self) -> float:
@@ -190,43 +255,55 @@ class ModelCalls:
             label, timeout = self.actor.name or self.id, self._execution.options.timeout
             raise CallTimeout(f"no time is left at {label}", target=label, timeout=timeout, state=state)
 
-    def _scope(self, part: str) -> RunScope | None:
-        """Where in the run the next turn of ``part`` belongs."""
+    def _scope(self, part: str, inputs: Mapping[str, Any]) -> RunScope | None:
+        """Where in the run the next turn of ``part`` belongs: told by what is asked, as calls side by side come in an
+        order of their own each time.
+        """
         run = self._execution.msg.run
-        number = self._turns[part] = self._turns.get(part, -1) + 1
-        return None if run is None else run.within(f"{part}.{number}")
+        if run is None:
+            return None
+        asked = f"{part}.{hashlib.sha256(repr(dict(inputs)).encode('utf-8', 'replace')).hexdigest()[:16]}"
+        number = self._turns[asked] = self._turns.get(asked, -1) + 1
+        return run.within(f"{asked}.{number}")
 
     # -- telling -----------------------------------------------------------------------------------
 
     @contextmanager
     def _span(self, name: str) -> Generator[None, None, None]:
+        began, code = self.actor.clock.monotonic(), None
+        with self._below() as context:
+            try:
+                yield
+            except BaseException as error:  # fault boundary: nothing is handled here, the end is only written down
+                code = code_of(error)
+                raise
+            finally:
+                self._record(name, began, context, code)
+
+    @contextmanager
+    def _below(self) -> Generator[Context, None, None]:
+        """A scope of its own: calls that run side by side in one task group stand beside one another in the trace."""
         scope = SCOPE.get()
         assert scope is not None
-        began = self.actor.clock.monotonic()
-        # A scope of its own: calls that run side by side in one task group stand beside one another in the trace.
-        below = Scope(scope.cell, scope.call, self.actor.context.child(self.actor.ids), scope.in_handler)
-        token = SCOPE.set(below)
-        code: str | None = None
+        context = self.actor.context.child(self.actor.ids)
+        token = SCOPE.set(Scope(scope.cell, scope.call, context, scope.in_handler))
         try:
-            yield
-        except BaseException as error:  # fault boundary: nothing is handled here, the end is only written down
-            code = code_of(error)
-            raise
+            yield context
         finally:
-            self._record(name, self.actor.clock.monotonic() - began, code)
             SCOPE.reset(token)
 
-    def _record(self, name: str, duration: float, code: str | None) -> None:
+    def _record(self, name: str, began: float, context: Context, code: str | None) -> None:
         signature = self._execution.plan.predictors[name].signature
-        event = stamp(
+        event = stamp_unchecked(
             self.actor,
             ModuleExecution,
+            context,
             module=f"{self.id}.{name}",
             module_type="predictor",
             signature=str(signature),
             input_fields=signature.input_names,
             output_fields=signature.output_names if code is None else (),
-            duration=max(duration, 0.0),
+            duration=max(self.actor.clock.monotonic() - began, 0.0),
             success=code is None,
             error_code=code,
         )
@@ -324,7 +401,9 @@ class PredictorTurn:
 
         outputs, response = await read_or_repair(self._plan, messages, response, again)
         self._calls.done(self._name, self._inputs, outputs)
-        return Prediction(outputs, how(self._execution.info, response, 0.0))
+        execution = self._execution
+        duration = self._calls.actor.clock.monotonic() - execution.began
+        return Prediction(outputs, how(execution.info, response, duration, execution.repairs))
 
 
 def _joined(outer: str | None, inner: str | None) -> str | None:

@@ -8,8 +8,6 @@ does not fit are replies; only a defect ends the actor.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -30,6 +28,9 @@ from ..runtime.gen_server import Fail, GenServer, NoReply, call, cast, info
 from ..runtime.messages import Down
 from ..runtime.outcomes import Started
 from ..runtime.reasons import describe
+from ..runtime.scope import SCOPE
+from .announcing import Announcing
+from .candidates import Candidates
 from .config_messages import NAME as CONFIG
 from .config_messages import START_PATIENCE, ConfigChanged, GetModuleSettings, SubscribeSettings
 from .event_outbox import EventOutbox
@@ -49,6 +50,7 @@ from .module_messages import (
     PredictOptions,
     PredictStream,
     UpdateModule,
+    streams_name,
 )
 from .module_plan import ModulePlan
 from .predict_stream import PredictionClosed, PredictionStream, WholePrediction
@@ -61,13 +63,7 @@ from .signature import Signature
 from .signature_values import check_inputs
 
 UNNAMED: Final = "module"
-_ANNOUNCE_EVERY: Final = 0.25
 _READ_AGAIN: Final = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class _AnnounceDue:
-    """To itself: tell the registry how things are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,15 +80,15 @@ class _Tally:
     executions: int = 0
     failures: int = 0
     last_error: str | None = None
-    announcing: bool = False
 
 
-class ModuleActor(GenServer):
+class ModuleActor(Announcing):
     """One module of any kind.
 
     Args:
         module: its id. Without further arguments its settings are the configuration's ``modules.<id>``, read at
             each start and again whenever they change.
+        worker: which one it is of several that are this module; None if it is the only one.
         **settings: its settings, for use without a configuration actor: ``signature``, ``provider``, and what else
             :func:`~.module_plan.make_plan` takes.
 
@@ -102,9 +98,10 @@ class ModuleActor(GenServer):
         LMInvalidRequest: a sampling option is out of range.
     """
 
-    async def init(self, module: str | None = None, **settings: Any) -> None:
+    async def init(self, module: str | None = None, worker: int | None = None, **settings: Any) -> None:
         """Check everything now, so that a mistake is a failed start."""
         self._id = module or (self.name or UNNAMED).rpartition("/")[2]
+        self._streams_name = streams_name(self._id, worker)
         self._tally = _Tally()
         self._outbox = EventOutbox(self.system)
         self._started = self.clock.monotonic()
@@ -120,6 +117,7 @@ class ModuleActor(GenServer):
         self._prompt_only: set[tuple[str, str | None]] = set()
         self._streams: dict[ActorAddress | None, tuple[int, Execution]] = {}
         self._plan = plan
+        self._candidates = Candidates()
         self._slots = asyncio.Semaphore(plan.max_concurrency)
         self._announce()
 
@@ -214,22 +212,19 @@ class ModuleActor(GenServer):
 
     async def _serve(self, msg: Predict) -> Prediction:
         execution = self._begin(msg)
-        with self._to_its_end(execution):
+        try:
             prediction = await self._predict(execution)
+        except BaseException as error:  # fault boundary: nothing is handled here, the end is only written down
+            self._end(execution, error)
+            raise
         self._end(execution, None)
         return prediction
 
     async def _serve_stream(self, msg: PredictStream) -> PredictionOpened:
         execution = self._begin(msg)
-        with self._to_its_end(execution):
-            return await self._open(execution, msg.max_demand)
-
-    @contextmanager
-    def _to_its_end(self, execution: Execution) -> Generator[None, None, None]:
-        """Have the execution counted out if the work on it fails."""
         try:
-            yield
-        except BaseException as error:  # fault boundary: nothing is handled here, the end is only written down
+            return await self._open(execution, msg.max_demand)
+        except BaseException as error:  # fault boundary: as above
             self._end(execution, error)
             raise
 
@@ -245,7 +240,7 @@ class ModuleActor(GenServer):
                 limit=plan.max_queue,
             )
         if msg.state is not None:
-            plan = plan.with_state(msg.state)
+            plan = self._candidates.plan(plan, msg.state)
         tally.open += 1
         self.set_context(self.context.child(self.ids))
         options = PredictOptions.of(msg.options).over(plan.options)
@@ -268,6 +263,9 @@ class ModuleActor(GenServer):
             tally.running -= 1
             execution.slots.release()
         code = None if error is None else code_of(error)
+        if execution.at_end is not None:
+            execution.at_end(code)
+            execution.at_end = None  # it holds the execution
         metadata = {"success": error is None, **({} if code is None else {"code": code})}
         execution.span.add({"repairs": execution.repairs}, metadata)
         execution.span.__exit__(type(error), error, None)
@@ -280,6 +278,8 @@ class ModuleActor(GenServer):
             # Of several predictors each call has a span of its own, the last one too.
             ask = calls.predict if len(execution.plan.predictors) == 1 else calls.predict_within
             answer = await ask(answer.predictor, answer.inputs)
+            if calls.single:
+                return answer
         return calls.summed(answer)
 
     async def _open(self, execution: Execution, max_demand: int) -> PredictionOpened:
@@ -292,7 +292,7 @@ class ModuleActor(GenServer):
     async def _open_last(
         self, execution: Execution, calls: ModelCalls, last: LastCall, max_demand: int
     ) -> PredictionOpened:
-        opened = await calls.turn(last.predictor, last.inputs).open()
+        opened = await calls.open(last)
         known = replace(execution.info, provider=opened.provider)
         plan = execution.plan.predictors[last.predictor]
         earlier = calls.total if calls.responses else None
@@ -307,7 +307,7 @@ class ModuleActor(GenServer):
         self, execution: Execution, cls: type[GenServer], arguments: tuple[Any, ...]
     ) -> PredictionOpened:
         spec = ChildSpec(f"prediction-{self.ids.span_id()}", cls, arguments, restart="temporary")
-        started: Started = await self.call(f"streams/module/{self._id}", StartChild(spec))
+        started: Started = await self.call(self._streams_name, StartChild(spec, Leave()))
         self._streams[started.address] = (self.monitor(started.address), execution)
         return PredictionOpened(started.address)
 
@@ -324,10 +324,12 @@ class ModuleActor(GenServer):
         return await plan.kind.answer(calls, inputs)
 
     async def _turn(self, execution: Execution, deadline: float, timeout: float) -> None:
-        """Wait for a slot until the deadline."""
+        """Wait for a slot until the deadline. Who asks from within a prediction of this module has that one's."""
         slots = self._slots
         try:
-            if not slots.locked():
+            if slots.locked() and self._asks_itself():
+                slots = asyncio.Semaphore(0)  # it would wait for one that waits for it; so it counts, and takes none
+            elif not slots.locked():
                 await slots.acquire()  # takes no time, so it needs no clock
             else:
                 async with asyncio.timeout_at(deadline):
@@ -342,6 +344,10 @@ class ModuleActor(GenServer):
             ) from None
         execution.slots = slots
         self._tally.running += 1
+
+    def _asks_itself(self) -> bool:
+        scope = SCOPE.get()
+        return scope is not None and scope.call is not None and scope.call.serves(scope.cell)
 
     @cast
     def prediction_closed(self, msg: PredictionClosed) -> None:
@@ -383,16 +389,7 @@ class ModuleActor(GenServer):
             repairs=execution.repairs,
         )
         self._outbox.emit(event)
-        if not tally.announcing and self.name is not None:
-            # Counters change with each call; the registry hears of them a few times a second at most.
-            tally.announcing = True
-            self.start_timer(_ANNOUNCE_EVERY, _AnnounceDue())
-
-    @info
-    def announce_due(self, msg: _AnnounceDue) -> None:
-        """Tell the registry."""
-        self._tally.announcing = False
-        self._announce()
+        self._announce_soon()
 
     def _announce(self) -> None:
         plan, tally = self._plan, self._tally

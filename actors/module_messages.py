@@ -11,8 +11,10 @@ from typing import Any, Final, Literal, Self, TypeAlias
 from thespian.actors import ActorAddress
 
 from ..runtime.errors import ConfigError, did_you_mean
+from ..runtime.messages import Opens
 from .lm import LMRequest, Message
 from .program_state import ProgramState
+from .provider_messages import Leave
 from .run_scope import RunScope
 from .signature import Signature
 
@@ -95,7 +97,7 @@ class PredictOptions:
         )
 
 
-def _check_kind(path: str, value: object, kind: type, expected: str) -> None:
+def _check_kind(path: str, value: object, kind: type[Any], expected: str) -> None:
     if value is not None and not isinstance(value, kind):
         got = type(value).__name__
         raise ConfigError(f"expected {expected}, got {got}, at {path}", path=path, expected=expected, got=got)
@@ -163,12 +165,12 @@ class Predict:
 
 
 @dataclass(frozen=True, slots=True)
-class PredictStream(Predict):
+class PredictStream(Predict, Opens):
     """As :class:`Predict`, in pieces; answers a :class:`PredictionOpened` once the model's first piece is there.
 
     An answer that does not fit is not repaired: its pieces were given away already.
     The options' time-out is that of the beginning; afterwards the provider's limits of a stream hold. The prediction
-    ends when its last consumer leaves.
+    ends when its last consumer leaves, at once if its caller gives up before it has the answer.
 
     Args:
         max_demand: pieces of the answer that are asked of the provider's stream at once.
@@ -183,6 +185,10 @@ class PredictStream(Predict):
         Predict.__post_init__(self)
         check_max_demand(self.max_demand)
 
+    def farewell(self) -> Leave:
+        """See :class:`~dspex.runtime.messages.Opens`."""
+        return Leave()
+
 
 @dataclass(frozen=True, slots=True)
 class PredictionOpened:
@@ -193,6 +199,16 @@ class PredictionOpened:
     """
 
     address: ActorAddress
+
+
+def worker_name(module: str, worker: int | None = None) -> str:
+    """The registered name of a module, or of one of its workers, which are numbered from 1."""
+    return f"module/{module}" if worker is None else f"module/{module}/{worker}"
+
+
+def streams_name(module: str, worker: int | None = None) -> str:
+    """The registered name of the supervisor of its streamed predictions."""
+    return f"streams/{worker_name(module, worker)}"
 
 
 class Keep(Enum):
@@ -216,6 +232,9 @@ class UpdateModule:
         instructions: new instructions; None takes the default ones.
         demos: new worked examples, in the place of the old ones.
         state: what the predictors that it names are to tell.
+
+    Raises:
+        ConfigError: the demos are none, or the state is no :class:`~.program_state.ProgramState`.
     """
 
     instructions: str | Keep | None = KEEP
@@ -225,7 +244,9 @@ class UpdateModule:
     def __post_init__(self) -> None:
         # The iterable is used up here, not in the actor.
         if not isinstance(self.demos, Keep):
+            _check_kind("demos", self.demos, Iterable, "worked examples")
             object.__setattr__(self, "demos", tuple(self.demos))
+        _check_kind("state", self.state, ProgramState, "a ProgramState")
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,8 +273,8 @@ class ModuleStatus:
         provider: id of the provider it asks.
         adapter: name of the adapter.
         options: the module's own options.
-        max_concurrency: predictions in work at once.
-        max_queue: predictions that may wait for their turn.
+        max_concurrency: predictions in work at once, of all workers.
+        max_queue: predictions that may wait for their turn, of all workers.
         status: ``ready``, or ``misconfigured`` if its settings were changed to what cannot work.
         running: predictions in work.
         waiting: predictions that wait for their turn.
@@ -262,6 +283,8 @@ class ModuleStatus:
         failures: those that gave no answer.
         last_error: code of the last failure, or None.
         uptime: seconds since the actor was started.
+        workers: how many actors serve its predictions.
+        ready: how many of them run now and answered; the other figures are sums over these.
     """
 
     module: str
@@ -283,3 +306,5 @@ class ModuleStatus:
     failures: int
     last_error: str | None
     uptime: float
+    workers: int = 1
+    ready: int = 1

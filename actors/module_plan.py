@@ -11,7 +11,7 @@ from ..runtime.errors import ConfigError, did_you_mean
 from .adapter import Adapter
 from .adapters import adapter_named
 from .module_kind import ModuleKind
-from .module_kinds import OPTIONS, make_kind, options_of
+from .module_kinds import KINDS, OPTIONS, make_kind, options_of
 from .module_messages import PredictOptions, check_timeout
 from .predictor_plan import PredictorPlan, checked_demos
 from .program_state import ONLY, ProgramState
@@ -65,7 +65,7 @@ class ModulePlan:
         known = (*_SETTINGS, "state", *options)
         for key in settings:
             if key not in known:
-                hint = did_you_mean(str(key), known)
+                hint = _of_others(key) or did_you_mean(str(key), known)
                 expected = f"the settings {', '.join(known)}"
                 raise ConfigError(f"expected {expected}, got {key!r}{hint}", path=key, expected=expected, got=key)
         for key in ("signature", "provider"):
@@ -225,6 +225,11 @@ def make_plan(
 
 
 _SETTINGS: Final[tuple[str, ...]] = tuple(name for name in inspect.signature(make_plan).parameters if name != "options")
+
+
+def _of_others(option: str) -> str:
+    kinds = [kind for kind in KINDS if option in options_of(kind)]
+    return f"; that is an option of {' and '.join(kinds)}" if kinds else ""
 
 
 def _provider_id(provider: object) -> str:

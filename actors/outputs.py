@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any, Protocol
 
 from ..runtime.errors import ParseError
@@ -62,10 +61,11 @@ def read_outputs(plan: AnswerPlan, response: LMResponse) -> dict[str, Any]:
 
 def how(info: PredictionInfo, response: LMResponse, duration: float, repairs: int = 0) -> PredictionInfo:
     """``info`` with what an answer adds: who answered, how much of it, and for how much."""
-    return replace(
-        info,
+    return PredictionInfo(
         usage=response.usage,
         cost=response.cost,
+        correlation_id=info.correlation_id,
+        span_id=info.span_id,
         attempts=response.attempts,
         provider=response.provider or info.provider,
         model=response.model,
@@ -73,6 +73,7 @@ def how(info: PredictionInfo, response: LMResponse, duration: float, repairs: in
         cache_hit=response.cache_hit,
         time_to_first_chunk=response.time_to_first_chunk,
         duration=duration,
-        repairs=repairs,
         text=response.text,
+        repairs=repairs,
+        calls=info.calls,
     )

@@ -205,6 +205,9 @@ class PredictionStream(ProducerConsumer):
 
     def _finish(self, chunks: tuple[FieldChunk, ...], end: PredictionEnd) -> None:
         """The last events, and behind them the end of the actor."""
+        if end.error is not None and self._info.correlation_id is not None:
+            # With it whoever is told finds the events of what failed.
+            end.error.facts.setdefault("correlation_id", self._info.correlation_id)
         self.emit((*chunks, end))
         self.async_info(_Delivered())
         self._report(end.error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from pydantic import ValidationError
@@ -38,6 +38,7 @@ class PredictorPlan:
     adapter: Adapter
     checking: Checking
     retry_failed_predictions: bool
+    _shown: tuple[Message, ...] = field(default=(), init=False, repr=False, compare=False)
 
     def messages(self, inputs: Mapping[str, Any]) -> tuple[Message, ...]:
         """The messages that ask for the outputs; a history becomes earlier turns of the same conversation.
@@ -46,13 +47,25 @@ class PredictorPlan:
             SignatureError: a value cannot be written as text, or a turn of a history does not fit.
         """
         shown, demos = self.signature, self.demos
-        for name in history_fields(shown):
+        histories = history_fields(shown)
+        if demos and not histories:
+            return self._after_demos(inputs)
+        for name in histories:
             past: History | None = inputs.get(name)
             shown = shown.delete(name)
             inputs = {key: value for key, value in inputs.items() if key != name}
             if past is not None:
                 demos = (*demos, *checked_demos(shown, past.turns, name))
         return tuple(self.adapter.format(shown, inputs, demos))
+
+    def _after_demos(self, inputs: Mapping[str, Any]) -> tuple[Message, ...]:
+        """As :meth:`messages`; what shows the worked examples is the same for each call, and written once."""
+        if not self._shown:
+            *shown, question = self.adapter.format(self.signature, inputs, self.demos)
+            object.__setattr__(self, "_shown", tuple(shown))
+        else:
+            question = self.adapter.format(self.signature, inputs)[-1]
+        return (*self._shown, question)
 
     @property
     def state(self) -> PredictorState:

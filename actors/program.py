@@ -9,13 +9,15 @@
         async def forward(self, question: str):
             first = await self.draft(question=question)
             return self.check.last(question=question, draft=first.draft)
+
+How its predictors are found and named stands in ``program_parts.py``.
 """
 
 from __future__ import annotations
 
-import inspect
+import copy
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, TypeGuard, overload
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..runtime.errors import DefinitionError, SignatureError
 from .module_kind import Answer, LastCall
@@ -23,9 +25,6 @@ from .prediction import Prediction
 from .reasoning import with_reasoning
 from .settings_types import is_table
 from .signature import Signature
-from .signature_class import type_of
-from .signature_field import Field
-from .signature_types import STR
 from .signature_values import check_inputs
 
 if TYPE_CHECKING:
@@ -33,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class Predict:
-    """Declares a predictor of a program.
+    """A predictor of a program; declared as an attribute, called in ``forward``: ``await self.draft(question=...)``.
 
     Args:
         signature: what it takes and gives.
@@ -45,35 +44,13 @@ class Predict:
 
     def __init__(self, signature: str | Signature | type[Signature], instructions: str | None = None) -> None:
         self.signature = Signature(signature, instructions)
-        self.name = ""
+        self._at_work: tuple[ModelCalls, str] | None = None
 
-    def __set_name__(self, owner: type, name: str) -> None:
-        self.name = name
-
-    @overload
-    def __get__(self, program: None, owner: type | None = None) -> Predict: ...
-
-    @overload
-    def __get__(self, program: Module, owner: type | None = None) -> Predictor: ...
-
-    def __get__(self, program: Module | None, owner: type | None = None) -> Predict | Predictor:
-        """On the class the declaration, on an instance what is called."""
-        return self if program is None else Predictor(program, self)
-
-
-class ChainOfThought(Predict):
-    """Declares a predictor whose model writes its ``reasoning`` before its answer."""
-
-    def __init__(self, signature: str | Signature | type[Signature], instructions: str | None = None) -> None:
-        super().__init__(signature, instructions)
-        self.signature = with_reasoning(self.signature)
-
-
-class Predictor:
-    """A predictor of a program that is at work: ``await self.draft(question=...)``."""
-
-    def __init__(self, program: Module, declared: Predict) -> None:
-        self._program, self._declared = program, declared
+    def at_work(self, calls: ModelCalls, name: str) -> Predict:
+        """The same for one call of the program, in which it has this name."""
+        bound = copy.copy(self)
+        bound._at_work = (calls, name)
+        return bound
 
     async def __call__(self, /, **inputs: Any) -> Prediction:
         """Ask it, in a span of its own below the program's.
@@ -81,20 +58,39 @@ class Predictor:
         Raises:
             SignatureError: an input is missing, unknown or of the wrong type.
             ParseError, LMError, CallError: there is no answer.
+            DefinitionError: this is not within the program's ``forward``.
         """
-        return await self._program.dspex_calls.predict_within(self._declared.name, inputs)
+        calls, name = self._working()
+        return await calls.predict_within(name, inputs)
 
     def last(self, /, **inputs: Any) -> LastCall:
         """To be returned by ``forward``: its answer is the program's, and is streamed if that was asked for.
 
         Raises:
             SignatureError: an input is missing, unknown or of the wrong type.
+            DefinitionError: this is not within the program's ``forward``.
         """
-        return LastCall(self._declared.name, check_inputs(self._declared.signature, inputs))
+        _, name = self._working()
+        return LastCall(name, check_inputs(self.signature, inputs))
+
+    def _working(self) -> tuple[ModelCalls, str]:
+        if self._at_work is None:
+            raise _not_at_work(f"the predictor {str(self.signature)!r}")
+        return self._at_work
+
+
+class ChainOfThought(Predict):
+    """A predictor whose model writes its ``reasoning`` before its answer."""
+
+    def __init__(self, signature: str | Signature | type[Signature], instructions: str | None = None) -> None:
+        super().__init__(signature, instructions)
+        self.signature = with_reasoning(self.signature)
 
 
 class Module:
     """Base of programs. The class is called without arguments, once for each call that the module serves.
+
+    A program may have others as parts: ``await self.part(question=...)``.
 
     Attributes:
         signature: what the program takes and gives, as text or value; if it is not given, the parameters of ``forward``
@@ -102,11 +98,23 @@ class Module:
     """
 
     signature: ClassVar[str | Signature | None] = None
-    dspex_calls: ModelCalls
+    dspex_calls: ModelCalls | None = None
 
     async def forward(self, *args: Any, **inputs: Any) -> Prediction | LastCall | Mapping[str, Any]:
         """To be overridden: a prediction, a mapping of its fields, or ``self.<predictor>.last(...)``."""
         raise DefinitionError(f"expected 'async def forward' in {type(self).__qualname__}, got none")
+
+    async def __call__(self, /, **inputs: Any) -> Prediction:
+        """Run this program as a part of another one.
+
+        Raises:
+            Exception: whatever its ``forward`` raises.
+            SignatureError: that returned no fields.
+        """
+        answer = await run_forward(self, inputs)
+        if isinstance(answer, Prediction):
+            return answer
+        return await self._working().predict_within(answer.predictor, answer.inputs)
 
     async def call_module(self, id: str, /, **inputs: Any) -> Prediction:
         """Ask another module, ``module/<id>``; what it uses counts here too.
@@ -114,7 +122,7 @@ class Module:
         Raises:
             Error: as a call of that module.
         """
-        return await self.dspex_calls.module(id, inputs)
+        return await self._working().module(id, inputs)
 
     async def call(self, name: str, message: Any, *, timeout: float | None = None) -> Any:
         """Ask any actor.
@@ -127,73 +135,33 @@ class Module:
         Raises:
             CallError: there is no answer, or the error the actor failed with.
         """
-        return await self.dspex_calls.actor.call(name, message, timeout=timeout)
+        return await self._working().ask(name, message, timeout=timeout)
+
+    def _working(self) -> ModelCalls:
+        if self.dspex_calls is None:
+            raise _not_at_work(f"the program {type(self).__qualname__}")
+        return self.dspex_calls
 
 
-def predictors_of(program: type[Module]) -> dict[str, Signature]:
-    """The predictors of a program by name, in the order of their declaration, those of base classes first."""
-    found: dict[str, Signature] = {}
-    for cls in reversed(program.__mro__):
-        found.update({name: each.signature for name, each in vars(cls).items() if isinstance(each, Predict)})
-    return found
-
-
-def check_program(program: object, at: str = "program") -> type[Module]:
-    """A program's class, checked.
-
-    Raises:
-        DefinitionError: it is no subclass of :class:`Module`, has no predictor, or no ``async def forward``.
-    """
-    if not _is_program(program):
-        got = getattr(program, "__qualname__", type(program).__name__)
-        raise DefinitionError(f"expected a class below dspex.Module, got {got}, at {at}")
-    forward = program.forward
-    if forward is Module.forward or not inspect.iscoroutinefunction(forward):
-        raise DefinitionError(f"expected 'async def forward' in {program.__qualname__}, got none, at {at}")
-    if not predictors_of(program):
-        raise DefinitionError(f"expected a predictor in {program.__qualname__}, got none, at {at}")
-    return program
-
-
-def _is_program(thing: object) -> TypeGuard[type[Module]]:
-    return isinstance(thing, type) and issubclass(thing, Module) and thing is not Module
-
-
-def signature_of(program: type[Module]) -> Signature:
-    """What a program takes and gives.
-
-    Raises:
-        SignatureError: it is malformed, or cannot be told from ``forward``.
-    """
-    if program.signature is not None:
-        return Signature(program.signature)
-    inputs: list[Field] = []
-    for name, parameter in list(inspect.signature(program.forward, eval_str=True).parameters.items())[1:]:
-        if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
-            expected = "a signature, as forward takes more than named parameters"
-            where = f"{program.__qualname__}.forward, parameter {name!r}"
-            raise SignatureError(f"expected {expected}, got none, at {where}", expected=expected, got=None, field=name)
-        if parameter.default is parameter.empty:
-            untyped = parameter.annotation is parameter.empty
-            inputs.append(Field(name, STR if untyped else type_of(parameter.annotation)))
-    last = list(predictors_of(program).values())[-1]
-    return Signature.of(inputs, last.outputs)
-
-
-async def run_program(program: type[Module], calls: ModelCalls, inputs: Mapping[str, Any]) -> Answer:
-    """Run ``forward`` on an instance of its own.
+async def run_forward(work: Module, inputs: Mapping[str, Any]) -> Answer:
+    """Run ``forward`` of an instance that is at work.
 
     Raises:
         Exception: whatever it raised.
         SignatureError: it returned no fields.
     """
-    work = program()
-    work.dspex_calls = calls
     found: object = await work.forward(**inputs)
     if isinstance(found, Prediction | LastCall):
         return found
     if is_table(found):
         return Prediction(found)
     expected = "a prediction, a mapping of fields or the last call of a predictor"
-    got = type(found).__name__
-    raise SignatureError(f"expected {expected}, got {got}, from {program.__qualname__}.forward", expected=expected)
+    got, where = type(found).__name__, f"{type(work).__qualname__}.forward"
+    raise SignatureError(f"expected {expected}, got {got}, from {where}", expected=expected, got=got)
+
+
+def _not_at_work(what: str) -> DefinitionError:
+    return DefinitionError(
+        f"expected {what} to be called by the forward of a running program, whose attribute it is (start that with "
+        "app.start_program), got a call from elsewhere"
+    )

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
 
 from ..runtime.address import LocalAddress
 from ..runtime.errors import CallCancelled, ConfigError, LMError, UsageError
@@ -25,7 +25,7 @@ from .limit_shared import Asked, SharedStore
 from .protection_memory import ProtectionMemory
 from .protection_messages import Admission, Admit, ProtectionReport, ProtectionStatus, ResetProtection, Settle
 from .protection_refusals import breaker_open, gate_closed, no_room
-from .protection_reports import ProtectionReports
+from .protection_reports import ProtectionReports, told
 from .protection_ticket import Ticket, TimeIsUp, Wake, owner_of
 from .safeguards import UNSENT, Blocker, Change, Safeguards
 from .settings import Settings
@@ -51,6 +51,9 @@ class ProtectionActor(SettingsFollower):
     Raises:
         ConfigError: the provider is not configured.
     """
+
+    # A settlement that is refused would hold its place for ever; and whoever asks is a request that exists already.
+    mailbox_limit = None
 
     async def init(
         self, provider: str, *, settings: ProviderSettings | None = None, memory: ProtectionMemory | None = None
@@ -401,6 +404,10 @@ class ProtectionActor(SettingsFollower):
             admitted=self._admitted,
             refused=dict(self._reports.refusals),
         )
+
+    def format_status(self) -> Mapping[str, Any]:
+        """What the console shows."""
+        return told(self.status(ProtectionStatus()))
 
     # -- telling ---------------------------------------------------------------------------------
 

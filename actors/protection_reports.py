@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Final
+from typing import Any, Final
 
 from ..runtime.gen_server import GenServer
 from .event_outbox import EventOutbox
 from .events import ProtectionChanged, stamp
+from .limit_report import BucketReport
+from .protection_messages import ProtectionReport
 from .safeguards import Change
 
 _GATES: Final = ("quota", "auth")
@@ -55,3 +57,31 @@ class ProtectionReports:
     def _execute(self, what: str, measured: Mapping[str, float], facts: Mapping[str, str]) -> None:
         metadata = {"provider": self._provider, **facts}
         self._actor.system.telemetry.execute(("dspex", "protection", what), measured, metadata)
+
+
+def told(report: ProtectionReport) -> dict[str, Any]:
+    """A report as a person reads it."""
+    breaker = report.breaker
+    shown: dict[str, Any] = {"breaker": f"{breaker.state}, {breaker.failures} of {breaker.threshold} failures"}
+    if breaker.next_probe is not None:
+        shown["breaker"] += f", next probe in {breaker.next_probe:.1f} s"
+    for gate in report.gates:
+        wait = "" if gate.next_try is None else f", next try in {gate.next_try:.1f} s"
+        shown[f"gate of {gate.gate}"] = f"{gate.state}{wait}"
+    shown["limits"] = [_limit(bucket) for bucket in report.buckets if bucket.scope == "all"]
+    shown |= {"users with limits": report.users, "in flight": report.in_flight, "waiting": report.waiting}
+    if report.pause_left:
+        shown["pause"] = f"{report.pause_left:.1f} s left"
+    if report.slowed_to is not None:
+        shown["slowed to"] = f"{report.slowed_to} at once"
+    failures = f", {report.storage_failures} failures" if report.storage_failures else ""
+    return shown | {
+        "storage": f"{report.storage}{failures}",
+        "admitted": report.admitted,
+        "refused": dict(report.refused),
+    }
+
+
+def _limit(bucket: BucketReport) -> str:
+    back = "" if bucket.reset_in is None or not bucket.used else f", all back in {bucket.reset_in:.1f} s"
+    return f"{bucket.limit}: {bucket.used} of {bucket.of}{back}"

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Final, TypeAlias
 
 from thespian.actors import ActorAddress
 
 from ..runtime.child_spec import ChildSpec, StartChild
+from ..runtime.engine import MAILBOX_LIMIT
 from ..runtime.errors import ConfigError, Error, did_you_mean
 from ..runtime.gen_server import Fail, NoReply, Stop, call, cast, info
 from ..runtime.messages import Down, TaskDone, TaskFailed
 from ..runtime.outcomes import Started
 from . import credentials
+from .announcing import Announcing
 from .cached_answer import cached
+from .event_outbox import EventOutbox
 from .leased_transport import LeasedTransport
 from .lm import LMResponse
 from .lm_session import Session
@@ -42,15 +45,9 @@ STREAMS: Final = ("dspex", "lm", "streams")
 """Telemetry: a stream was opened or has ended. Measurements: ``open`` (how many are); metadata: ``provider``."""
 
 _FOLLOWED: Final = (("events", "capture_prompts"), ("ai", "monitoring"), ("ai", "caching", "enabled"))
-_ANNOUNCE_EVERY: Final = 0.25
 
 
-@dataclass(frozen=True, slots=True)
-class _AnnounceDue:
-    """To itself: tell the registry how things are."""
-
-
-class ProviderActor(SettingsFollower):
+class ProviderActor(SettingsFollower, Announcing):
     """One provider.
 
     Args:
@@ -75,10 +72,11 @@ class ProviderActor(SettingsFollower):
         self._provider = provider
         self._new_transport = transport
         self._tally = Tally()
+        # Many requests wait here together while the store is away.
+        self._outbox = EventOutbox(self.system, MAILBOX_LIMIT)
         self._streams: dict[ActorAddress, int] = {}
         self._count_streams()  # those of an earlier incarnation ended with it
         self._started = self.clock.monotonic()
-        self._announcing = False
         self._refusal: ConfigError | None = None
         self._setup: Setup | None = None
         self._house = House(capture_prompts=capture_prompts)
@@ -170,10 +168,10 @@ class ProviderActor(SettingsFollower):
         self.set_context(self.context.child(self.ids))
         setup = self._present
         async with setup.lease as transport:
-            session = Session(self, setup, ask, deadline, stream=False)
+            session = Session(self, setup, ask, deadline, stream=False, outbox=self._outbox)
             self._tally.begin()
             try:
-                response = await cached(self, session, partial(self._ask, session, transport))
+                response = await cached(self, session, partial(self._attempt, session, transport))
             except Error as error:
                 self._failed(session, error)
                 raise
@@ -183,10 +181,6 @@ class ProviderActor(SettingsFollower):
             self._tally.succeed(response.usage)
             self._announce_soon()
             return response
-
-    async def _ask(self, session: Session, transport: Transport) -> LMResponse:
-        response = await session.run(partial(self._attempt, session, transport))
-        return session.succeeded(response)
 
     async def _attempt(self, session: Session, transport: Transport) -> LMResponse:
         """One try on the wire."""
@@ -210,7 +204,7 @@ class ProviderActor(SettingsFollower):
         id = f"stream-{self.ids.span_id()}"
         spec = ChildSpec(id, LMStream, (self._present, ask, self.myAddress), restart="temporary")
         timeout = None if deadline is None else max(deadline - self.system.now(), 0.0)
-        started: Started = await self.call(f"streams/{self._provider}", StartChild(spec), timeout=timeout)
+        started: Started = await self.call(f"streams/{self._provider}", StartChild(spec, Leave()), timeout=timeout)
         stream = started.address
         self._tally.begin()
         self._streams[stream] = self.monitor(stream)
@@ -253,18 +247,6 @@ class ProviderActor(SettingsFollower):
         self.system.telemetry.execute(STREAMS, {"open": len(self._streams)}, {"provider": self._provider})
 
     # -- the registry ----------------------------------------------------------------------------
-
-    def _announce_soon(self) -> None:
-        # Counters change with each request; the registry hears of them a few times a second at most.
-        if not self._announcing:
-            self._announcing = True
-            self.start_timer(_ANNOUNCE_EVERY, _AnnounceDue())
-
-    @info
-    def announce_due(self, msg: _AnnounceDue) -> None:
-        """Tell the registry."""
-        self._announcing = False
-        self._announce()
 
     def _announce(self) -> None:
         settings = self._settings

@@ -8,6 +8,7 @@ from typing import Final, Literal, TypeAlias
 
 from thespian.actors import ActorAddress
 
+from ..runtime.messages import Opens
 from .lm import LMRequest
 from .provider_tally import Health
 
@@ -45,12 +46,22 @@ class Complete(Ask):
 
 
 @dataclass(frozen=True, slots=True)
-class OpenStream(Ask):
+class Leave:
+    """The stream is of no use to anybody: end it."""
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream(Ask, Opens):
     """Begins a stream and answers a :class:`StreamOpened` once its first chunk is there.
 
     Fails with an ``LMError``; until the first chunk, attempts are made as for a whole answer. The stream ends when its
-    last consumer leaves, or if none comes within ``SUBSCRIBE_PATIENCE`` seconds.
+    last consumer leaves, or if none comes within ``SUBSCRIBE_PATIENCE`` seconds; at once if its caller gives up before
+    it has the answer.
     """
+
+    def farewell(self) -> Leave:
+        """See :class:`~dspex.runtime.messages.Opens`."""
+        return Leave()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,11 +75,6 @@ class StreamOpened:
 
     address: ActorAddress
     provider: str
-
-
-@dataclass(frozen=True, slots=True)
-class Leave:
-    """The stream is of no use to anybody: end it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Final, TypeVar
 
 from ..runtime.errors import CallError, ConfigError, Error, did_you_mean
-from ..runtime.gen_server import Fail, NoReply, call, info
+from ..runtime.gen_server import Fail, NoReply, call
+from .announcing import Announcing
 from .event_outbox import EventOutbox
 from .events import LmFallback, stamp
 from .lm import UNKNOWN_USAGE, Attempt, LMResponse
@@ -29,13 +30,7 @@ FALLBACK: Final = ("dspex", "lm", "fallback")
 """Telemetry: the next provider is asked. Measurements: ``count``; metadata: ``route``, ``provider`` (that failed),
 ``to_provider``, ``code``."""
 
-_ANNOUNCE_EVERY: Final = 0.25
 _ONE: Final[Mapping[str, int]] = {"count": 1}
-
-
-@dataclass(frozen=True, slots=True)
-class _AnnounceDue:
-    """To itself: tell the registry how things are."""
 
 
 @dataclass(slots=True)
@@ -59,7 +54,7 @@ class _Journey:
     waits: list[RouteTarget] = field(default_factory=list[RouteTarget])
 
 
-class RouteActor(SettingsFollower):
+class RouteActor(SettingsFollower, Announcing):
     """One route.
 
     Args:
@@ -78,7 +73,6 @@ class RouteActor(SettingsFollower):
         self._closed: dict[str, float] = {}
         self._outbox = EventOutbox(self.system)
         self._started = self.clock.monotonic()
-        self._announcing = False
         self._refusal: ConfigError | None = None
         if settings is not None:
             check_circle(route, {route: settings})
@@ -224,18 +218,6 @@ class RouteActor(SettingsFollower):
     @property
     def _health(self) -> Health:
         return self._tally.health if self._refusal is None else "misconfigured"
-
-    def _announce_soon(self) -> None:
-        # Counters change with each request; the registry hears of them a few times a second at most.
-        if not self._announcing:
-            self._announcing = True
-            self.start_timer(_ANNOUNCE_EVERY, _AnnounceDue())
-
-    @info
-    def announce_due(self, msg: _AnnounceDue) -> None:
-        """Tell the registry."""
-        self._announcing = False
-        self._announce()
 
     def _announce(self) -> None:
         metadata = {

@@ -12,33 +12,20 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..runtime.calls import Call
-from ..runtime.errors import CallError, Error, RunError, RunStopped
+from ..runtime.errors import Error, RunError, RunStopped
 from ..runtime.gen_server import Continue, GenServer, NoReply, call, info
 from ..runtime.messages import TaskDone, TaskFailed
 from ..runtime.reasons import describe
-from .budget_messages import Amount, BudgetReport, BudgetStatus, SetBudget
-from .event_outbox import EventOutbox
-from .events import (
-    Event,
-    OptimizationCheckpoint,
-    OptimizationEnded,
-    OptimizationIteration,
-    OptimizationStarted,
-    stamp,
-)
 from .program_state import ProgramState
-from .registry import announce
-from .run_bench import RunBench, Step, Trial
+from .run_bench import RunBench
+from .run_budget import close_account, open_account
 from .run_messages import (
-    FINAL,
-    KIND,
     OVER,
     CancelRun,
     GetResult,
     JournalInfo,
     JournalStatus,
     Outcome,
-    Paid,
     PauseRun,
     Record,
     ResumeRun,
@@ -48,10 +35,11 @@ from .run_messages import (
     RunStatus,
     Wished,
 )
-from .run_plan import RunPlan, data_hash
-from .settings_providers import Budget
+from .run_news import RunNews
+from .run_plan import RunPlan
+from .run_provenance import provenance_of
+from .run_trials import Step, Trial
 
-BUDGETS: Final = "core/budgets"
 _WORK: Final = "work"
 
 
@@ -83,14 +71,14 @@ class OptimizationRun(GenServer):
         self._bench: RunBench | None = None
         self._waiting: list[Call] = []
         self._leaving: list[Call] = []
-        self._outbox = EventOutbox(self.system)
+        self._news = RunNews(self, plan)
         return Continue()
 
     async def handle_continue(self, value: Any) -> None:
         """See how far it is, and go on."""
         journal = await self._journal()
         self._last = journal.progress
-        if journal.state in FINAL:
+        if journal.state in OVER:
             self._state = journal.state
             self._over(journal)
             return
@@ -100,11 +88,9 @@ class OptimizationRun(GenServer):
         if journal.state == "paused":
             self._state = "paused"
             bench.going.clear()
-        await self._set_budget(journal.paid)
+        await open_account(self, plan.run, plan.budget, journal.paid)
         if not self._last:
-            options = dict(plan.options) | {"seed": plan.seed, "workers": plan.workers, "patience": plan.patience}
-            event = {"module": plan.module, "method": plan.optimizer.method, "config": options}
-            self._emit(OptimizationStarted, **event, budget=plan.budget.to_dict())
+            self._news.started()
         await self._write(self._state)
         self._task = self.start_task(self._work(bench), tag=_WORK)
         self._announce()
@@ -142,27 +128,25 @@ class OptimizationRun(GenServer):
         assert bench is not None
         state, score = (end.state, end.score) if end.state is not None else self._best(bench)
         journal = await self._journal()
-        made = dict(state.provenance) | self._provenance(end, score, journal.paid)
+        made = provenance_of(
+            self._plan, outcome=end.outcome, score=score, base_score=bench.base_score, paid=journal.paid
+        )
         self._state, self._reason = end.outcome, end.reason
         self._last = self._progress() | {
-            "best": ProgramState(state.predictors, made).to_dict(),
+            "best": ProgramState(state.predictors, {**state.provenance, **made}).to_dict(),
             "best_score": score,
             "reason": end.reason,
         }
         await self.call(self._journal_name, Record(progress=self._last, state=end.outcome), timeout=None)
-        self._emit(
-            OptimizationEnded,
-            outcome=end.outcome,
-            iterations=len(bench.steps),
-            best_score=score,
+        self._news.ended(
+            end.outcome,
+            steps=len(bench.steps),
+            score=score,
             reason=end.reason,
+            seconds=bench.elapsed,
+            paid=journal.paid,
         )
-        self.system.telemetry.execute(
-            ("dspex", "optimization", "stop"),
-            {"duration": bench.elapsed, "best_score": score, **_spent(journal.paid)},
-            {**self._labels, "outcome": end.outcome},
-        )
-        await self._forget_budget()
+        await close_account(self, self._plan.run)
         self._over(journal)
 
     def _best(self, bench: RunBench) -> tuple[ProgramState, float | None]:
@@ -171,26 +155,6 @@ class OptimizationRun(GenServer):
         if kept is not None and score is not None and (bench.best_score is None or score > bench.best_score):
             return ProgramState.from_dict(kept), score
         return (bench.base if bench.best is None else bench.best), bench.best_score
-
-    def _provenance(self, end: _End, score: float | None, paid: Paid) -> dict[str, Any]:
-        plan, bench = self._plan, self._bench
-        assert bench is not None
-        return {
-            "run": plan.run,
-            "module": plan.module,
-            "method": plan.optimizer.method,
-            "options": dict(plan.options),
-            "metric": plan.scorer.name,
-            "seed": plan.seed,
-            "outcome": end.outcome,
-            "score": score,
-            "base_score": bench.base_score,
-            "data": {
-                "train": {"examples": len(plan.train), "hash": data_hash(plan.train)},
-                "validation": {"examples": len(plan.validation), "hash": data_hash(plan.validation)},
-            },
-            "paid": paid.to_dict(),
-        }
 
     def _over(self, journal: JournalStatus) -> None:
         """Answer everybody who waits for the end."""
@@ -224,41 +188,25 @@ class OptimizationRun(GenServer):
 
     # -- how it goes -------------------------------------------------------------------------------
 
+    def candidate_met(self, state: ProgramState, trial: str) -> None:
+        """See :class:`~.run_trials.Watcher`."""
+        self._news.candidate(state, trial)
+
     async def trial_done(self, trial: Trial) -> None:
-        """See :class:`~.run_bench.Watcher`."""
-        measurements = {"score": trial.score, "examples": trial.examples, "errors": trial.errors}
-        self.system.telemetry.execute(("dspex", "optimization", "trial"), measurements, self._labels)
+        """See :class:`~.run_trials.Watcher`."""
+        self._news.trial(trial)
         await self._write()
         self._announce()
 
     async def step_done(self, step: Step, *, again: bool) -> None:
-        """See :class:`~.run_bench.Watcher`."""
-        plan, bench = self._plan, self._bench
+        """See :class:`~.run_trials.Watcher`."""
+        bench = self._bench
         assert bench is not None
         if again:
             return
-        gained = None
-        if step.best_score is not None and bench.base_score is not None:
-            gained = step.best_score - bench.base_score
-        self._emit(
-            OptimizationIteration,
-            method=plan.optimizer.method,
-            iteration=step.number,
-            candidate_count=step.candidates,
-            score=step.score,
-            best_score=step.best_score,
-            improvement=gained,
-        )
         best, _ = self._best(bench)
-        # Its demos are data: they stand in the run's own journal, not in the log.
-        self._emit(
-            OptimizationCheckpoint, iteration=step.number, state={"best": best.key, "best_score": step.best_score}
-        )
-        self.system.telemetry.execute(
-            ("dspex", "optimization", "iteration"),
-            {"score": step.score, "best_score": step.best_score, **_spent((await self._journal()).paid)},
-            self._labels,
-        )
+        paid = (await self._journal()).paid
+        self._news.step(step, base_score=bench.base_score, best=best.key, paid=paid)
         await self._write()
         self._announce()
 
@@ -326,21 +274,13 @@ class OptimizationRun(GenServer):
     @call
     async def pause(self, _: PauseRun) -> NoReply:
         """Begin nothing further."""
-        if self._state == "running" and self._bench is not None:
-            self._state = "paused"
-            self._bench.going.clear()
-            await self._write("paused")
-            self._announce()
+        await self._pause()
         return self.serve(self._told())
 
     @call
     async def resume(self, _: ResumeRun) -> NoReply:
         """Go on."""
-        if self._state == "paused" and self._bench is not None:
-            self._state = "running"
-            await self._write("running")
-            self._bench.going.set()
-            self._announce()
+        await self._resume()
         return self.serve(self._told())
 
     @call
@@ -358,9 +298,23 @@ class OptimizationRun(GenServer):
         if msg.wish == "cancel":
             self._cancel()
         elif msg.wish == "pause":
-            await self.pause(PauseRun())
+            await self._pause()
         else:
-            await self.resume(ResumeRun())
+            await self._resume()
+
+    async def _pause(self) -> None:
+        if self._state == "running" and self._bench is not None:
+            self._state = "paused"
+            self._bench.going.clear()
+            await self._write("paused")
+            self._announce()
+
+    async def _resume(self) -> None:
+        if self._state == "paused" and self._bench is not None:
+            self._state = "running"
+            await self._write("running")
+            self._bench.going.set()
+            self._announce()
 
     def _cancel(self) -> None:
         if self._state not in OVER and self._bench is not None:
@@ -384,63 +338,5 @@ class OptimizationRun(GenServer):
         await self.call(self._journal_name, Record(progress=self._progress(), state=state), timeout=None)
 
     def _announce(self) -> None:
-        plan, bench = self._plan, self._bench
-        now = self._last if bench is None or self._state in OVER else self._progress()
-        announce(
-            self,
-            {
-                "type": "run",
-                "kind": KIND,
-                "module": plan.module,
-                "method": plan.optimizer.method,
-                "status": self._state,
-                "step": now.get("step", 0),
-                "steps": now.get("steps"),
-                "best_score": now.get("best_score"),
-            },
-        )
-
-    def _emit(self, kind: type[Event], **facts: Any) -> None:
-        self._outbox.emit(stamp(self, kind, run_id=self._plan.run, **facts))
-
-    @property
-    def _labels(self) -> dict[str, str]:
-        return {"run": self._plan.run, "module": self._plan.module, "method": self._plan.optimizer.method}
-
-    @property
-    def _account(self) -> str:
-        return f"run/{self._plan.run}"
-
-    async def _set_budget(self, paid: Paid) -> None:
-        """Let the budget actor refuse what goes beyond; what was paid in other processes counts too."""
-        budget = self._plan.budget
-        if (budget.calls, budget.tokens, budget.money) == (None, None, None):
-            return
-        whole = Budget(requests=budget.calls, tokens=budget.tokens, money=budget.money)
-        await self.call(BUDGETS, SetBudget(self._account, whole), timeout=None)
-        reports: tuple[BudgetReport, ...] = await self.call(BUDGETS, BudgetStatus(self._account), timeout=None)
-        spent = reports[0].spent if reports else Amount()
-        # The account may know less (its log was in memory) or more (of requests that failed) than the journal.
-        left = Budget(
-            requests=_left(budget.calls, paid.calls, spent.requests),
-            tokens=_left(budget.tokens, paid.tokens, spent.tokens),
-            money=_left(budget.money, paid.money, spent.money),
-        )
-        await self.call(BUDGETS, SetBudget(self._account, left), timeout=None)
-
-    async def _forget_budget(self) -> None:
-        try:
-            await self.call(BUDGETS, SetBudget(self._account, None))
-        except CallError:
-            return  # nobody spends on it any more
-
-
-def _spent(paid: Paid) -> dict[str, Any]:
-    return {"calls": paid.calls, "cost": paid.money}
-
-
-def _left(limit: Any, paid: Any, counted: Any) -> Any:
-    """A limit for an account that has counted so much already, such that the run can spend what it has left."""
-    if limit is None:
-        return None
-    return type(limit)(counted + max(limit - paid, type(limit)(0)))
+        over = self._bench is None or self._state in OVER
+        self._news.announce(self._state, self._last if over else self._progress())

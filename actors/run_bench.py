@@ -9,106 +9,39 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import Random
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, TypeVar
 
 from ..runtime.errors import (
-    ActorDied,
-    ApplicationDown,
-    CallCancelled,
     Error,
-    LMAuthError,
     LMBudgetExceeded,
-    LMQuotaExceeded,
-    NameUnavailable,
-    NoProcess,
-    Overloaded,
-    RunConflict,
+    LMError,
     RunStopped,
-    StoreError,
 )
 from ..runtime.gen_server import GenServer
-from .evaluation_journal import RecordedHost
 from .examples import Example
+from .gathering import Gathering
 from .lm import LMRequest, LMResponse, Message
 from .module_messages import Predict
 from .optimizers.bench import Outcome
 from .prediction import Prediction
 from .program_state import ProgramState
 from .provider_messages import Complete
-from .recorded_call import recorded
-from .run_messages import Entry, Recall, RecallAll, Record
+from .recorded_call import failure_entry, recorded, recorded_failure
+from .recorded_host import RecordedHost
+from .run_messages import Entry, Recall, RecallAll, RecallKeys, Record
 from .run_plan import RunPlan
 from .run_rows import decode_row, encode_row, row_key
 from .run_scope import RunScope
+from .run_spending import Spending
+from .run_trials import Step, Trial, Watcher
+from .run_tries import HOPELESS, tried
 from .signature import Signature
 
 T = TypeVar("T")
 ANSWER_TIME: Final = 5.0
 """Seconds beyond a module's own deadline in which its word about a missed one arrives."""
-TRIES: Final = 9
-"""How often an example is tried whose module, or its provider, dies under it: some twelve seconds. Then it failed."""
-FIRST_PAUSE: Final = 0.05
-_DIED: Final = (ActorDied, CallCancelled, NameUnavailable, NoProcess, Overloaded)
-_HOPELESS: Final = (
-    LMAuthError,
-    LMQuotaExceeded,
-    NoProcess,
-    NameUnavailable,
-    ApplicationDown,
-    RunConflict,
-    StoreError,
-)
-"""Failures that the next example would meet too: they end the work, and are no example's score."""
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A piece of work that is done.
-
-    Attributes:
-        name: unique in the run.
-        examples: how many.
-        errors: how many of them failed.
-        score: the mean, failures as 0.
-        traced: whether it was for learning (with a trace), and no measurement.
-    """
-
-    name: str
-    examples: int
-    errors: int
-    score: float
-    traced: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """A step that is done.
-
-    Attributes:
-        number: from 0.
-        candidates: how many were tried in it.
-        score: the best of them, or None.
-        best_score: the best of all so far, or None.
-    """
-
-    number: int
-    candidates: int
-    score: float | None
-    best_score: float | None
-
-
-class Watcher(Protocol):
-    """Who is told how the work goes."""
-
-    async def trial_done(self, trial: Trial) -> None:
-        """A trial is done, for the first time."""
-        ...
-
-    async def step_done(self, step: Step, *, again: bool) -> None:
-        """A step is done; ``again`` if that was known already."""
-        ...
 
 
 class RunBench:
@@ -152,13 +85,19 @@ class RunBench:
         self._watcher = watcher
         self._journal = f"run-journal/{plan.run}"
         self._slots = asyncio.Semaphore(plan.workers)
+        self._spending = Spending()
         self._began = actor.clock.monotonic() - elapsed
         self._since_best = 0
+        self._failures: list[Entry] = []
+        self._met: set[str] = set()  # keys of the states that were tried
+        self._kept: set[str] = set()  # keys of the examples that the journal has
 
     async def recall(self) -> None:
         """Learn what was done before this start."""
         self.trials = {each.name: each for each in [Trial(**json.loads(text)) for text in await self._all("trial")]}
+        self._met = {each.candidate for each in self.trials.values()}
         self.steps = {each.number: each for each in [Step(**json.loads(text)) for text in await self._all("step")]}
+        self._kept.update(await self._actor.call(self._journal, RecallKeys("row"), timeout=None))
 
     async def _all(self, kind: Any) -> list[str]:
         entries: list[Entry] = await self._actor.call(self._journal, RecallAll(kind), timeout=None)
@@ -175,6 +114,8 @@ class RunBench:
         self, state: ProgramState, examples: Sequence[Example], *, trial: str, trace: bool = False
     ) -> list[Outcome]:
         """See :class:`~.optimizers.bench.Bench`."""
+        await self._keep_failures()
+        self._meet(state, trial)
         done: dict[int, Outcome] = {}
         problems: list[Error] = []
         waiting = iter(enumerate(examples))
@@ -183,7 +124,7 @@ class RunBench:
             # An iterator that all workers share: as many coroutines as work at once, however many examples.
             for index, example in waiting:
                 try:
-                    done[index] = await self._one(state, example, index, trial, trace)
+                    done[index] = await self._one(state, example, index, trial, trace, rows)
                 except Error as error:
                     # The others end what they have begun: it is paid for.
                     problems.append(error)
@@ -192,18 +133,19 @@ class RunBench:
                     return
 
         async with asyncio.TaskGroup() as workers:
+            rows = Gathering(workers, self._record, problems)
             for _ in range(min(self._plan.workers, self._plan.batch, len(examples))):
                 workers.create_task(worker())
         if problems:
             raise next((error for error in problems if not isinstance(error, RunStopped)), problems[0])
         outcomes = [done[index] for index in range(len(examples))]
-        await self._trial_done(trial, outcomes, trace)
+        await self._trial_done(trial, state, outcomes, trace)
         return outcomes
 
     async def ask(self, prompt: str, *, trial: str, ordinal: int = 0, temperature: float | None = None) -> str:
         """See :class:`~.optimizers.bench.Bench`."""
         plan = self._plan
-        await self._turn()
+        await self._keep_failures()
         request = LMRequest((Message("user", prompt),), model=plan.prompt_model, temperature=temperature)
         scope = RunScope(plan.run, trial, "", "ask")
         # The same prompt is asked for several different answers: each has a place of its own in the cache.
@@ -213,23 +155,33 @@ class RunBench:
             answer: LMResponse = await self._actor.call(f"provider/{plan.prompt_provider}", ask, timeout=None)
             return answer
 
-        async with self._slots:
-            response = await self._tried(lambda: recorded(self._actor, scope, ordinal, wanted, send))
+        failure = await recorded_failure(self._actor, scope, ordinal, wanted)
+        if failure is not None:
+            raise failure
+        await self._turn()
+        try:
+            async with self._slots:
+                response = await self._tried(lambda: recorded(self._actor, scope, ordinal, wanted, send))
+        except LMError as error:
+            if not isinstance(error, HOPELESS):
+                self._failures.append(failure_entry(scope, ordinal, wanted, error))
+            raise
         return response.text
 
     async def tell(self, step: int, *, candidates: int, score: float | None, state: ProgramState | None) -> None:
         """See :class:`~.optimizers.bench.Bench`."""
+        await self._keep_failures()
         if self.base_score is None:
             self.base_score = score
         if state is not None:
             self.best, self.best_score, self._since_best = state, score, 0
         else:
             self._since_best += 1
-        again = step in self.steps
-        done = self.steps[step] = Step(step, candidates, score, self.best_score)
+        done = Step(step, candidates, score, self.best_score)
+        again = self.steps.get(step) == done  # a step that a budget cut short is another one when it is whole
+        self.steps[step] = done
         if not again:
-            value = json.dumps({name: getattr(done, name) for name in Step.__slots__})
-            await self._record(Entry("step", str(step), value))
+            await self._record(done.entry)
         await self._watcher.step_done(done, again=again)
         if self._plan.patience and self._since_best >= self._plan.patience:
             raise self._stop("stopped_early", f"no better score in {self._since_best} steps")
@@ -237,19 +189,28 @@ class RunBench:
             raise self._stop("stopped_early", f"{step} steps after the first are done, as many as it may take")
         self._check()
 
+    def _meet(self, state: ProgramState, trial: str) -> None:
+        if state.key not in self._met:
+            self._met.add(state.key)
+            self._watcher.candidate_met(state, trial)
+
     # -- one example -------------------------------------------------------------------------------
 
-    async def _one(self, state: ProgramState, example: Example, index: int, trial: str, trace: bool) -> Outcome:
+    async def _one(
+        self, state: ProgramState, example: Example, index: int, trial: str, trace: bool, rows: Gathering
+    ) -> Outcome:
         key = row_key(trial, index)
-        kept: str | None = await self._actor.call(self._journal, Recall("row", key), timeout=None)
-        found = None if kept is None else decode_row(kept, index, example, state, traced=trace)
-        if found is not None:
-            return found
+        if key in self._kept:
+            kept: str | None = await self._actor.call(self._journal, Recall("row", key), timeout=None)
+            found = None if kept is None else decode_row(kept, index, example, state, traced=trace)
+            if found is not None:
+                return found
         async with self._slots:
             await self._turn()
             outcome = await self._outcome(state, example, index, trial, trace)
         text = encode_row(outcome, example, state, traced=trace)
-        await self._record(Entry("row", key, text))
+        rows.keep(Entry("row", key, text))
+        self._kept.add(key)
         again = decode_row(text, index, example, state, traced=trace)
         # What is used is what would be read after a crash.
         assert again is not None
@@ -264,18 +225,17 @@ class RunBench:
             prediction: Prediction = await self._tried(
                 lambda: self._actor.call(f"module/{plan.module}", message, timeout=timeout)
             )
-        except (*_HOPELESS, RunStopped):
+        except (*HOPELESS, RunStopped):
             raise
         except Error as error:
             return Outcome(index, 0.0, error=error.code, feedback=error.message)
         calls = prediction.info.calls if trace else ()
         outcome = Outcome(index, 0.0, prediction, calls=calls)
         try:
-            host = RecordedHost(self._actor, scope.within("metric"))
-            judged = await plan.scorer.score(example, prediction, host)
-        except LMBudgetExceeded as error:
-            raise self._stop("budget_exhausted", error.message) from error
-        except _HOPELESS:
+            judged = await self._tried(
+                lambda: plan.scorer.score(example, prediction, RecordedHost(self._actor, scope.within("metric")))
+            )
+        except (*HOPELESS, RunStopped):
             raise
         except Exception as error:  # fault boundary: a metric is the user's, its failure is the example's
             code = error.code if isinstance(error, Error) else "metric_failed"
@@ -283,17 +243,16 @@ class RunBench:
         return replace(outcome, score=judged.score, feedback=judged.feedback)
 
     async def _tried(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Do it, again if an actor died under it; a supervisor starts that one anew."""
-        for number in range(TRIES):
-            try:
-                return await work()
-            except LMBudgetExceeded as error:
-                raise self._stop("budget_exhausted", error.message) from error
-            except _DIED:
-                if number == TRIES - 1:
-                    raise
-            await asyncio.sleep(FIRST_PAUSE * 2**number)
-        raise AssertionError("unreachable")
+        """Do it; again if an actor died under it, or if there was no room in the budget and then some."""
+
+        async def begin() -> T:
+            self._check()
+            return await tried(work)
+
+        try:
+            return await self._spending.do(begin)
+        except LMBudgetExceeded as error:
+            raise self._stop("budget_exhausted", error.message) from error
 
     # -- to go on or not ---------------------------------------------------------------------------
 
@@ -315,15 +274,23 @@ class RunBench:
             self.stop = RunStopped(message, run_id=self._plan.run, outcome=outcome, why=why)
         return RunStopped(self.stop.message, **self.stop.facts)
 
-    async def _trial_done(self, name: str, outcomes: Sequence[Outcome], traced: bool) -> None:
-        if name in self.trials:
-            return
+    async def _trial_done(self, name: str, state: ProgramState, outcomes: Sequence[Outcome], traced: bool) -> None:
         errors = sum(outcome.error is not None for outcome in outcomes)
         score = sum(outcome.score for outcome in outcomes) / len(outcomes) if outcomes else 0.0
-        done = self.trials[name] = Trial(name, len(outcomes), errors, score, traced)
-        value = json.dumps({name: getattr(done, name) for name in Trial.__slots__})
-        await self._record(Entry("trial", name, value))
-        await self._watcher.trial_done(done)
+        done = Trial(name, len(outcomes), errors, score, traced, state.key)
+        if self.trials.get(name) != done:
+            self.trials[name] = done
+            await self._record(done.entry)
+            await self._watcher.trial_done(done)
 
-    async def _record(self, entry: Entry) -> None:
-        await self._actor.call(self._journal, Record((entry,)), timeout=None)
+    async def _keep_failures(self) -> None:
+        """The optimizer goes on after failures: they decide what it does now, so they are what they were for ever.
+
+        Not before: one that ends the run with it is free to find the model well again.
+        """
+        if self._failures:
+            kept, self._failures = self._failures, []
+            await self._record(*kept)
+
+    async def _record(self, *entries: Entry) -> None:
+        await self._actor.call(self._journal, Record(entries), timeout=None)

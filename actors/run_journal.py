@@ -14,7 +14,7 @@ from ..runtime.calls import Call
 from ..runtime.errors import Error, RunConflict, StoreError
 from ..runtime.gen_server import GenServer, NoReply, call, info
 from ..runtime.messages import TaskDone
-from ..runtime.reasons import Reason
+from ..runtime.reasons import Reason, is_normal
 from .run_messages import (
     OVER,
     Entry,
@@ -23,6 +23,7 @@ from .run_messages import (
     Paid,
     Recall,
     RecallAll,
+    RecallKeys,
     Record,
     RunState,
     Wish,
@@ -89,6 +90,11 @@ class RunJournal(GenServer):
         return self.serve(self.run_blocking(self._store.entries, self._run, msg.kind))
 
     @call
+    def recall_keys(self, msg: RecallKeys) -> frozenset[str]:
+        """Answer all keys of a kind."""
+        return frozenset(key for kind, key in self._known if kind == msg.kind)
+
+    @call
     def record(self, msg: Record) -> NoReply:
         """Write entries with the next transaction; the answer follows."""
         self._waiting.append((msg, self.caller))
@@ -152,8 +158,7 @@ class RunJournal(GenServer):
             self.detach(self._write([]), tag=_FLUSHED)
 
     async def terminate(self, reason: Reason) -> None:
-        """Write what waits, and let go of the run: who starts it next need not wait."""
-        del reason
+        """Write what waits, and let go of the run if it is not to be started again: who does need not wait."""
         group = self._writing + self._waiting
         outcome = await self._write([record for record, _ in group]) if group else _Written(None, None)
         for _, caller in group:
@@ -161,6 +166,8 @@ class RunJournal(GenServer):
                 self.reply(caller, None)
             else:
                 self.fail(caller, outcome.error)
+        if is_normal(reason):
+            await self.run_blocking(self._store.release, self._run)
 
 
 def _together(records: list[Record]) -> tuple[list[Entry], Paid, Mapping[str, Any] | None, RunState | None]:

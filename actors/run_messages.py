@@ -9,7 +9,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from .program_state import ProgramState
 
-EntryKind: TypeAlias = Literal["call", "row", "trial", "step"]
+EntryKind: TypeAlias = Literal["call", "failure", "row", "trial", "step"]
 Outcome: TypeAlias = Literal["completed", "stopped_early", "budget_exhausted", "cancelled", "failed"]
 RunState: TypeAlias = Literal[
     "running", "paused", "completed", "stopped_early", "budget_exhausted", "cancelled", "failed", "orphaned"
@@ -66,7 +66,8 @@ class Entry:
     """One thing that a run's journal holds.
 
     Attributes:
-        kind: ``call``: a model's answer; ``row``: what became of one example; ``trial``, ``step``: progress.
+        kind: ``call``: a model's answer; ``failure``: that there was none; ``row``: what became of one example;
+            ``trial``, ``step``: progress.
         key: unique among its kind.
         value: JSON text.
     """
@@ -107,6 +108,13 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class RecallAll:
     """Call to a journal: answers every :class:`Entry` of a kind, in the order in which they were first kept."""
+
+    kind: EntryKind
+
+
+@dataclass(frozen=True, slots=True)
+class RecallKeys:
+    """Call to a journal: answers the keys of everything of a kind, as a frozenset."""
 
     kind: EntryKind
 

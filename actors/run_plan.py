@@ -3,91 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
-import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from decimal import Decimal, InvalidOperation
+from dataclasses import dataclass, fields, is_dataclass, replace
 from random import Random
 from typing import Any, Final
 
-from ..runtime.errors import ConfigError, RunConflict, did_you_mean
+from ..runtime.errors import ConfigError
 from .examples import Example
 from .lm import canonical_json
 from .optimizers.bench import Optimizer
 from .program_state import ProgramState
-from .run_program import Program, source_hash
+from .run_budget import RunBudget
+from .run_fingerprint import check_same, code_of
+from .run_program import Program
 from .scoring import Scorer
 
 VERSION: Final = 1
 HELD_OUT: Final = 0.5
 """Share of the training examples that is held out for validation if no validation examples are given."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunBudget:
-    """What a run may spend in all, over every process that works on it. Each part is optional.
-
-    Args:
-        calls: model requests.
-        tokens: input and output.
-        money: US dollars; a request whose price is unknown is refused then.
-        seconds: of work.
-
-    Raises:
-        ConfigError: a part is no number from 0.
-    """
-
-    calls: int | None = None
-    tokens: int | None = None
-    money: Decimal | None = None
-    seconds: float | None = None
-
-    def __post_init__(self) -> None:
-        for each in fields(self):
-            value = getattr(self, each.name)
-            if value is None:
-                continue
-            whole = each.name in ("calls", "tokens")
-            object.__setattr__(self, each.name, _amount(each.name, value, whole=whole))
-
-    @classmethod
-    def of(cls, given: RunBudget | Mapping[str, Any] | None) -> RunBudget:
-        """A budget from a mapping.
-
-        Raises:
-            ConfigError: a part is unknown or malformed.
-        """
-        if isinstance(given, RunBudget):
-            return given
-        known = [each.name for each in fields(cls)]
-        for name in given or {}:
-            if name not in known:
-                hint = did_you_mean(name, known)
-                raise ConfigError(
-                    f"expected the parts {', '.join(known)}, got {name!r}{hint}, at budget", path="budget"
-                )
-        return cls(**(given or {}))
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON."""
-        return asdict(self) | {"money": None if self.money is None else str(self.money)}
-
-
-def _amount(name: str, value: Any, *, whole: bool) -> Any:
-    expected = "a whole number from 0" if whole else "a number from 0"
-    try:
-        if isinstance(value, bool) or (whole and not isinstance(value, int)):
-            raise ValueError
-        number = Decimal(str(value)) if name == "money" else value
-        if not (math.isfinite(number) and number >= 0):
-            raise ValueError
-    except (ValueError, TypeError, InvalidOperation):
-        path = f"budget.{name}"
-        raise ConfigError(
-            f"expected {expected}, got {value!r}, at {path}", path=path, expected=expected, got=repr(value)
-        ) from None
-    return number
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +33,7 @@ class RunPlan:
         program: what that module is; ``base`` in it is where the run begins.
         optimizer: how it searches.
         options: the optimizer's options, as JSON.
-        metric: how good a prediction is, as it was found.
-        scorer: the same, ready to score.
-        blocking: whether a plain metric function runs on a daemon thread.
+        scorer: how good a prediction is.
         train, validation: the examples.
         seed: of the run's randomness.
         workers: examples run on at once.
@@ -112,6 +43,7 @@ class RunPlan:
         budget: what it may spend.
         prompt_provider: id of the provider whose model writes instructions.
         prompt_model: which model; None takes the provider's default.
+        prompt_models: which one that is, in words.
     """
 
     run: str
@@ -119,9 +51,7 @@ class RunPlan:
     program: Program
     optimizer: Optimizer
     options: Mapping[str, Any]
-    metric: object
     scorer: Scorer
-    blocking: bool
     train: tuple[Example, ...]
     validation: tuple[Example, ...]
     seed: int
@@ -132,20 +62,21 @@ class RunPlan:
     budget: RunBudget
     prompt_provider: str
     prompt_model: str | None
+    prompt_models: str
 
     @property
     def fingerprint(self) -> dict[str, str]:
         """What must be the same for a run to go on: a word or a hash for each part of its code, data and settings."""
         return {
             "module": self.module,
-            "program": self.program.fingerprint,
-            "metric": _code_of(self.metric, self.scorer.name),
+            **self.program.fingerprint,
+            "metric": code_of(self.scorer.metric, self.scorer.name),
             "method": self.optimizer.method,
             "options": canonical_json(self.options),
             "seed": str(self.seed),
             "patience": str(self.patience),
             "max_steps": str(self.max_steps),
-            "prompt model": f"{self.prompt_provider}/{self.prompt_model or 'default'}",
+            "prompt model": self.prompt_models,
             "train": data_hash(self.train),
             "validation": data_hash(self.validation),
         }
@@ -158,7 +89,7 @@ class RunPlan:
             "method": self.optimizer.method,
             "options": dict(self.options),
             "metric": self.scorer.reference,
-            "blocking": self.blocking,
+            "blocking": self.scorer.blocking,
             "train": [example_to_dict(example) for example in self.train],
             "validation": [example_to_dict(example) for example in self.validation],
             "base": self.program.base.to_dict(),
@@ -183,20 +114,7 @@ class RunPlan:
         Raises:
             RunConflict: with ``differences``: part -> (then, now).
         """
-        then, now = stored["fingerprint"], self.fingerprint
-        differences = {
-            part: (then.get(part), now.get(part)) for part in {**then, **now} if then.get(part) != now.get(part)
-        }
-        if differences:
-            shown = "; ".join(
-                f"{part}: {_short(old)} then, {_short(new)} now" for part, (old, new) in differences.items()
-            )
-            raise RunConflict(
-                f"expected the run {self.run!r} as it was begun, got another {', '.join(differences)} ({shown}); "
-                f"take another run_id, with fork={self.run!r} to use its model answers again",
-                run_id=self.run,
-                differences=differences,
-            )
+        check_same("run", self.run, stored["fingerprint"], self.fingerprint)
 
 
 def example_to_dict(example: Example) -> dict[str, Any]:
@@ -265,16 +183,6 @@ def options_of(optimizer: Optimizer) -> dict[str, Any]:
         return {}
     options = {each.name: getattr(made, each.name) for each in fields(made) if each.init}
     return {name: value.to_dict() if isinstance(value, ProgramState) else value for name, value in options.items()}
-
-
-def _code_of(metric: object, name: str) -> str:
-    told = f" {metric!r}" if is_dataclass(metric) else ""
-    return f"{name}{told} {source_hash(metric if inspect.isroutine(metric) else type(metric))}".strip()
-
-
-def _short(text: object) -> str:
-    shown = str(text)
-    return shown if len(shown) <= 40 else f"{shown[:37]}..."
 
 
 def _refuse(expected: str, got: str, path: str) -> ConfigError:

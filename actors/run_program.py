@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import hashlib
-import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from ..runtime.errors import ConfigError
 from .config_messages import NAME as CONFIG
-from .config_messages import GetModuleSettings
+from .config_messages import GetModuleSettings, GetSettings
 from .foreign_code import load
 from .lm import canonical_json
 from .module_messages import GetState, ModuleInfo, ModuleStatus
 from .program_state import ProgramState
-from .settings import ModuleSettings
+from .run_fingerprint import source_hash
+from .settings import ModuleSettings, Settings
 from .signature import Signature
 
+Asking: TypeAlias = Callable[[str, Any], Awaitable[Any]]
+"""Sends a message to a named actor and waits for the answer."""
 TIMEOUT: Final = 30.0
 """Seconds that a prediction may take where the module has no limit of its own."""
-_NO_CODE: Final = {"instructions", "demos", "provider", "model", "timeout", "max_concurrency", "budget"}
+_NO_CODE: Final = {
+    "kind",
+    "signature",
+    "adapter",
+    "instructions",
+    "demos",
+    "state",
+    "provider",
+    "model",
+    "timeout",
+    "max_concurrency",
+    "budget",
+    "workers",
+    "placement",
+}
 """Settings of a module that its state holds, that stand in the fingerprint anyhow, or that change no answer."""
 
 
@@ -32,9 +48,8 @@ class Program:
         predictors: its predictors by name, with the signatures that they have without any state.
         base: the state that it has now.
         inputs: names of its inputs.
-        code: what it is made of, in words: kind and signatures.
+        fingerprint: what it is made of, and not its state: a word or a hash for each part of its code and settings.
         provider: id of the provider that it asks.
-        model: the model that it asks for, or None.
         timeout: seconds that a prediction may take.
         concurrency: predictions that it works on at once.
     """
@@ -42,28 +57,21 @@ class Program:
     predictors: Mapping[str, Signature]
     base: ProgramState
     inputs: tuple[str, ...]
-    code: str
+    fingerprint: Mapping[str, str]
     provider: str
-    model: str | None
     timeout: float
     concurrency: int
-
-    @property
-    def fingerprint(self) -> str:
-        """Changes with the code and its settings, and not with the state."""
-        facts = [self.code, self.provider, self.model, {name: str(each) for name, each in self.predictors.items()}]
-        return hashlib.sha256(canonical_json(facts).encode("ascii")).hexdigest()
 
     def with_base(self, base: ProgramState) -> Program:
         """The same, begun with another state."""
         return replace(self, base=base)
 
 
-async def program_of(ask: Callable[[str, Any], Awaitable[Any]], module: str) -> Program:
+async def program_of(ask: Asking, module: str) -> Program:
     """Ask a module what it is.
 
     Args:
-        ask: sends a message to a named actor and waits for the answer.
+        ask: asks actors.
         module: its id.
 
     Raises:
@@ -71,32 +79,56 @@ async def program_of(ask: Callable[[str, Any], Awaitable[Any]], module: str) -> 
     """
     status: ModuleStatus = await ask(f"module/{module}", ModuleInfo())
     state: ProgramState = await ask(f"module/{module}", GetState())
+    # A program's instructions stand in its code; those of other modules are settings, and so part of the state.
+    code = status.kind == "program"
+    predictors = {name: _declared(each, instructions=code) for name, each in status.predictors.items()}
     return Program(
         predictors=status.predictors,
         base=state,
         inputs=Signature(status.signature).input_names,
-        code=f"{status.kind} {status.signature} {status.adapter} {await _settings(ask, module)}",
+        fingerprint={
+            "kind": status.kind,
+            "signature": status.signature,
+            "predictors": canonical_json(predictors),
+            "adapter": status.adapter,
+            "model": await models_of(ask, status.provider, status.options.model),
+            **await _settings(ask, module),
+        },
         provider=status.provider,
-        model=status.options.model,
         timeout=status.options.timeout or TIMEOUT,
         concurrency=status.max_concurrency,
     )
 
 
-async def _settings(ask: Callable[[str, Any], Awaitable[Any]], module: str) -> str:
+def _declared(signature: Signature, *, instructions: bool) -> str:
+    """What a predictor is without any state; its classes, if it has some, as a hash."""
+    classes = dict.fromkeys(cls for field in signature.fields.values() for cls in field.type.classes)
+    sources = f" {hashlib.sha256(''.join(map(source_hash, classes)).encode()).hexdigest()[:16]}" if classes else ""
+    told = f" {signature.instructions}" if instructions and signature.instructions else ""
+    return f"{signature.text}{told}{sources}"
+
+
+async def models_of(ask: Asking, provider: str, model: str | None) -> str:
+    """Which models answer at a provider, or at a route's targets: ``provider/model``, one after the other.
+
+    Args:
+        ask: asks actors.
+        provider: id of the provider or route.
+        model: the model that is asked for; None takes the provider's own.
+    """
+    settings: Settings = await ask(CONFIG, GetSettings())
+    route = settings.ai.routes.get(provider)
+    targets = [(provider, model)] if route is None else [(each.provider, each.model or model) for each in route.targets]
+    known = settings.ai.providers
+    models = [named or (known[id].default_model if id in known else None) for id, named in targets]
+    return ", ".join(f"{id}/{named or 'default'}" for (id, _), named in zip(targets, models, strict=True))
+
+
+async def _settings(ask: Asking, module: str) -> dict[str, str]:
     """The settings that make up a module's code, and the source of its class if it has one."""
     try:
         settings: ModuleSettings = await ask(CONFIG, GetModuleSettings(module))
     except ConfigError:
-        return ""  # started without configuration
-    told = canonical_json(settings.model_dump(mode="json", exclude=_NO_CODE, exclude_none=True))
-    return told if settings.program is None else f"{told} {source_hash(load(settings.program, 'program'))}"
-
-
-def source_hash(code: object) -> str:
-    """Changes with the source of a function or class; empty if there is none: written in C, or at a prompt."""
-    try:
-        source = inspect.getsource(code)  # type: ignore[arg-type]
-    except (OSError, TypeError):
-        return ""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
+        return {}  # started without configuration
+    told = {"settings": canonical_json(settings.model_dump(mode="json", exclude=_NO_CODE, exclude_none=True))}
+    return told if settings.program is None else told | {"code": source_hash(load(settings.program, "program"))}

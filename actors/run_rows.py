@@ -6,9 +6,8 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from pydantic_core import to_jsonable_python
-
 from .examples import Example
+from .json_values import as_json
 from .optimizers.bench import Outcome, PredictorCall
 from .prediction import Prediction
 from .program_state import ProgramState
@@ -31,8 +30,8 @@ def encode_row(outcome: Outcome, example: Example, state: ProgramState, *, trace
             "score": outcome.score,
             "error": outcome.error,
             "feedback": outcome.feedback,
-            "fields": None if prediction is None else _plain(prediction.to_dict()),
-            "calls": [_plain([call.predictor, call.inputs, call.outputs]) for call in outcome.calls]
+            "fields": None if prediction is None else as_json(prediction.to_dict()),
+            "calls": [as_json([call.predictor, call.inputs, call.outputs]) for call in outcome.calls]
             if traced
             else None,
         }
@@ -53,8 +52,3 @@ def decode_row(text: str, index: int, example: Example, state: ProgramState, *, 
         feedback=row["feedback"],
         calls=tuple(PredictorCall(*call) for call in calls),
     )
-
-
-def _plain(value: object) -> Any:
-    # What is not finite is no JSON either: its word stands for it.
-    return json.loads(json.dumps(to_jsonable_python(value, fallback=str)), parse_constant=str)

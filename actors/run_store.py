@@ -9,35 +9,21 @@ from __future__ import annotations
 
 import json
 import sqlite3
-import threading
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
 from ..runtime.clock import Clock, SystemClock
-from ..runtime.errors import RunConflict, RunError, StoreCorrupt, StoreError, StoreUnavailable, did_you_mean
-from .journals.sqlite_file import create_private
+from ..runtime.errors import RunConflict, RunError, did_you_mean
+from .run_file import RunFile
 from .run_messages import FINAL, OVER, Entry, EntryKind, Paid, RunState, Wish
 from .run_owner import Owner
 
-APPLICATION_ID: Final = 0x64737072  # "dspr": tells our files from other programs' databases
-SCHEMA_VERSION: Final = 1
-_BUSY_TIMEOUT: Final = 5.0
-_SCHEMA: Final = (
-    """CREATE TABLE runs (
-        id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, plan TEXT NOT NULL, progress TEXT NOT NULL,
-        paid TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, wish TEXT,
-        owner TEXT, token TEXT, heartbeat REAL NOT NULL)""",
-    """CREATE TABLE entries (
-        seq INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, kind TEXT NOT NULL,
-        key TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (run, kind, key))""",
-    f"PRAGMA application_id = {APPLICATION_ID}",
-    f"PRAGMA user_version = {SCHEMA_VERSION}",
+_CANCEL: Final = (
+    "UPDATE runs SET state = 'cancelled', owner = NULL, token = NULL, wish = NULL, updated = ? WHERE id = ?"
 )
 _ROW: Final = "SELECT id, kind, state, plan, progress, paid, created, updated, wish, owner, heartbeat FROM runs"
-_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +68,7 @@ class RunStore:
         self.path = path
         self._clock = clock or SystemClock()
         self._given = owner
-        self._lock = threading.RLock()
-        self._db: sqlite3.Connection | None = None
+        self._file = RunFile(path)
 
     @property
     def owner(self) -> Owner:
@@ -94,36 +79,67 @@ class RunStore:
 
     # -- runs --------------------------------------------------------------------------------------
 
-    def begin(self, id: str, kind: str, plan: Mapping[str, Any]) -> StoredRun:
-        """Take a run, for as long as this process lives, and write its plan down; a final result stays as it is.
+    def begin(
+        self, id: str, kind: str, plan: Mapping[str, Any], *, fork: str | None = None, again: bool = False
+    ) -> StoredRun:
+        """Take a run, for as long as this process lives, and write its plan down; one that is over stays as it is.
+
+        One that was to be cancelled when its owner died is cancelled now.
+
+        Args:
+            id: the run's id.
+            kind: what kind of run.
+            plan: what it needs to begin again.
+            fork: an older run whose model answers a new one begins with. Only answers to the very same requests are
+                used again, so code, data and settings may differ.
+            again: whether one that failed, or whose budget was spent, is to go on.
 
         Raises:
             RunConflict: another process works on it (``owner``), or it is a run of another kind.
+            RunError: the run is new, and the one to fork does not exist.
             StoreError: the file cannot be used.
         """
-        now = self._clock.time()
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             found = self._find(db, id)
             if found is None:
-                db.execute(
-                    "INSERT INTO runs VALUES (?, ?, 'running', ?, '{}', ?, ?, ?, NULL, NULL, NULL, 0)",
-                    (id, kind, json.dumps(plan), json.dumps(Paid().to_dict()), now, now),
-                )
+                if fork is not None:
+                    self.get(fork)
+                self._insert(db, id, kind, fork)
             elif found.kind != kind:
                 raise RunConflict(
                     f"expected a run of kind {kind}, got {found.kind}, at {id}", run_id=id, kind=found.kind
                 )
             else:
                 self._refuse_if_owned(found)
-            if found is None or found.state not in FINAL:
-                # Not the state: it stays paused over a crash.
-                db.execute(
-                    "UPDATE runs SET owner = ?, token = ?, heartbeat = ?, plan = ?, wish = NULL WHERE id = ?",
-                    (self.owner.to_json(), self.owner.token, now, json.dumps(plan), id),
-                )
+            if found is not None and again and found.state in OVER - FINAL:
+                db.execute("UPDATE runs SET state = 'running' WHERE id = ?", (id,))
+            elif found is not None and found.state in OVER:
+                return found
+            self._take(db, id, plan)
             run = self._find(db, id)
         assert run is not None
         return run
+
+    def _insert(self, db: sqlite3.Connection, id: str, kind: str, fork: str | None) -> None:
+        now = self._clock.time()
+        db.execute(
+            "INSERT INTO runs VALUES (?, ?, 'running', '{}', '{}', ?, ?, ?, NULL, NULL, NULL, 0)",
+            (id, kind, json.dumps(Paid().to_dict()), now, now),
+        )
+        db.execute(
+            "INSERT INTO entries (run, kind, key, value) "
+            "SELECT ?, kind, key, value FROM entries WHERE run = ? AND kind = 'call' ORDER BY seq",
+            (id, fork),
+        )
+
+    def _take(self, db: sqlite3.Connection, id: str, plan: Mapping[str, Any]) -> None:
+        # Not the state: it stays paused over a crash. What was wished stays with its owner, whose journal began anew.
+        db.execute(
+            "UPDATE runs SET owner = ?, token = ?, heartbeat = ?, plan = ?, "
+            "wish = CASE WHEN wish = 'cancel' OR token = ? THEN wish END WHERE id = ?",
+            (self.owner.to_json(), self.owner.token, self._clock.time(), json.dumps(plan), self.owner.token, id),
+        )
+        db.execute(f"{_CANCEL} AND wish = 'cancel'", (self._clock.time(), id))
 
     def _refuse_if_owned(self, run: StoredRun) -> None:
         owner = run.owner
@@ -136,7 +152,7 @@ class RunStore:
 
     def find(self, id: str) -> StoredRun | None:
         """A run, or None."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             return self._find(db, id)
 
     def get(self, id: str) -> StoredRun:
@@ -155,7 +171,7 @@ class RunStore:
 
     def runs(self) -> list[StoredRun]:
         """Every run, newest first."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             now = self._clock.time()
             return [_stored(row, now) for row in db.execute(f"{_ROW} ORDER BY created DESC, id")]
 
@@ -172,38 +188,17 @@ class RunStore:
         run = self.get(id)
         if run.state in OVER:
             raise RunError(f"expected a run that goes on, got {id!r}, which is over: {run.state}", run_id=id)
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             if wish == "cancel" and run.owner is None:
-                db.execute(
-                    "UPDATE runs SET state = 'cancelled', owner = NULL, token = NULL, updated = ? WHERE id = ?",
-                    (self._clock.time(), id),
-                )
+                db.execute(_CANCEL, (self._clock.time(), id))
             else:
                 db.execute("UPDATE runs SET wish = ? WHERE id = ?", (wish, id))
         return self.get(id)
 
-    def fork(self, old: str, new: str) -> int:
-        """Begin another run with the model answers of an old one; how many were taken over.
-
-        Only answers to the very same requests are used again, so code, data and settings may differ.
-
-        Raises:
-            RunError: there is no such run, or the new one exists and has answers.
-        """
-        self.get(old)
-        with self._transaction() as db:
-            if db.execute("SELECT 1 FROM entries WHERE run = ? LIMIT 1", (new,)).fetchone():
-                raise RunError(f"expected the id of a new run, got {new!r}, which has begun", run_id=new)
-            return db.execute(
-                "INSERT INTO entries (run, kind, key, value) "
-                "SELECT ?, kind, key, value FROM entries WHERE run = ? AND kind = 'call' ORDER BY seq",
-                (new, old),
-            ).rowcount
-
     def forget(self, older: float) -> int:
         """Forget runs that are over and were last written before ``older`` (epoch seconds); how many."""
         marks = ", ".join("?" * len(OVER))
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             return db.execute(
                 f"DELETE FROM runs WHERE updated < ? AND state IN ({marks})",  # noqa: S608 - only marks are put in
                 (older, *sorted(OVER)),
@@ -213,12 +208,12 @@ class RunStore:
 
     def keys(self, id: str) -> set[tuple[str, str]]:
         """Kind and key of everything that a run has recorded."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             return set(db.execute("SELECT kind, key FROM entries WHERE run = ?", (id,)))
 
     def read(self, id: str, kind: EntryKind, key: str) -> str | None:
         """The value under a key, or None."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             row = db.execute(
                 "SELECT value FROM entries WHERE run = ? AND kind = ? AND key = ?", (id, kind, key)
             ).fetchone()
@@ -226,7 +221,7 @@ class RunStore:
 
     def entries(self, id: str, kind: EntryKind) -> list[Entry]:
         """All entries of a kind, in the order in which they were first written."""
-        with self._reading() as db:
+        with self._file.reading() as db:
             rows = db.execute("SELECT key, value FROM entries WHERE run = ? AND kind = ? ORDER BY seq", (id, kind))
             return [Entry(kind, key, value) for key, value in rows]
 
@@ -242,14 +237,15 @@ class RunStore:
         """Write to one's own run, all or nothing; also a sign of life.
 
         Returns:
-            What somebody has asked of the run meanwhile; it is told once.
+            What somebody has asked of the run meanwhile; it is told once, but a cancel until the run is over: it
+            must not be lost with a process that heard of it.
 
         Raises:
             RunConflict: the run has another owner now.
             StoreError: the file cannot be written.
         """
         now = self._clock.time()
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             row = db.execute("SELECT wish, token, owner FROM runs WHERE id = ?", (id,)).fetchone()
             if row is None or row[1] != self.owner.token:
                 owner = "nobody" if row is None or row[2] is None else str(Owner.from_json(row[2]))
@@ -259,7 +255,9 @@ class RunStore:
                 "ON CONFLICT (run, kind, key) DO UPDATE SET value = excluded.value",
                 [(id, entry.kind, entry.key, entry.value) for entry in entries],
             )
-            changes: dict[str, Any] = {"heartbeat": now, "updated": now, "wish": None}
+            changes: dict[str, Any] = {"heartbeat": now, "updated": now}
+            if row[0] != "cancel" or state in OVER:
+                changes["wish"] = None
             if paid is not None:
                 changes["paid"] = json.dumps(paid.to_dict())
             if progress is not None:
@@ -276,7 +274,7 @@ class RunStore:
     def release(self, id: str | None = None) -> None:
         """Let go of a run, or of all: others need not wait for the lease to end."""
         which, arguments = ("", ()) if id is None else (" AND id = ?", (id,))
-        with self._transaction() as db:
+        with self._file.transaction() as db:
             db.execute(
                 f"UPDATE runs SET owner = NULL, token = NULL WHERE token = ?{which}",  # noqa: S608 - constants
                 (self.owner.token, *arguments),
@@ -284,91 +282,11 @@ class RunStore:
 
     def close(self) -> None:
         """Let go of all runs and of the file; what was in memory is gone. Closing again does nothing."""
-        with self._lock:
-            if self._db is None:
-                return
+        if self._file.opened:
             try:
                 self.release()
             finally:
-                self._db.close()
-                self._db = None
-
-    # -- below -----------------------------------------------------------------------------------
-
-    def _open(self) -> sqlite3.Connection:
-        if self._db is not None:
-            return self._db
-        if self.path is not None:
-            create_private(self.path)
-        db = sqlite3.connect(
-            self.path or ":memory:", timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
-        try:
-            self._prepare(db)
-        except (sqlite3.Error, StoreError):
-            db.close()
-            raise
-        self._db = db
-        return db
-
-    def _prepare(self, db: sqlite3.Connection) -> None:
-        (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        (owner,) = db.execute("PRAGMA application_id").fetchone()
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if tables and owner != APPLICATION_ID:
-            raise self._corrupt("a database of another program")
-        if version > SCHEMA_VERSION:
-            raise StoreError(
-                f"expected a file of runs of version {SCHEMA_VERSION} or older, got version {version}, at {self.path}; "
-                "a newer dspex wrote it",
-                path=str(self.path),
-                expected=SCHEMA_VERSION,
-                got=version,
-            )
-        db.execute("BEGIN IMMEDIATE")
-        (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:  # else another process was faster
-            for statement in _SCHEMA:
-                db.execute(statement)
-        db.execute("COMMIT")
-        db.execute("PRAGMA journal_mode = WAL")
-        # A commit is handed to the operating system, which outlives the process, kill -9 included.
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA foreign_keys = ON")
-
-    @contextmanager
-    def _reading(self) -> Generator[sqlite3.Connection]:
-        with self._lock, self._translated():
-            yield self._open()
-
-    @contextmanager
-    def _transaction(self) -> Generator[sqlite3.Connection]:
-        with self._reading() as db:
-            # IMMEDIATE: another process that writes is waited for here, where nothing has been read yet.
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
-
-    @contextmanager
-    def _translated(self) -> Generator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            # Errors of Python's own module, such as a closed connection, carry no code.
-            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
-                raise self._corrupt(str(error)) from error
-            raise StoreUnavailable(
-                f"expected a file of runs that works, got {error}, at {self.path}", path=str(self.path), cause="sqlite"
-            ) from error
-
-    def _corrupt(self, what: str) -> StoreCorrupt:
-        return StoreCorrupt(
-            f"expected a file of runs, got {what}, at {self.path}; nothing was changed", path=str(self.path)
-        )
+                self._file.close()
 
 
 def _stored(row: Sequence[Any], now: float) -> StoredRun:

@@ -20,9 +20,9 @@ import inspect
 import math
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
-from numbers import Real
-from typing import Any, Final, Protocol, TypeAlias, TypeVar, cast, runtime_checkable
+from typing import Any, Final, Protocol, SupportsFloat, TypeAlias, TypeVar, cast, runtime_checkable
 
 from ..runtime.errors import ConfigError, RunError, did_you_mean
 from .examples import Example
@@ -120,7 +120,10 @@ class Scorer:
 
     def __init__(self, metric: Metric, *, blocking: bool = False) -> None:
         self.metric = find_metric(metric)
-        self._blocking = blocking
+        # Once: to ask a protocol takes long.
+        self._judge = self.metric if isinstance(self.metric, Judge) else None
+        self._function = cast("Callable[[Example, Prediction], Any]", self.metric)
+        self.blocking = blocking
         self.reference = metric if isinstance(metric, str) else reference_of(self.metric)
         self.name = self.reference or _shown(self.metric)
 
@@ -132,12 +135,12 @@ class Scorer:
             Exception: whatever the metric raised.
         """
         found: object
-        if isinstance(self.metric, Judge):
-            found = await self.metric.judge(example, prediction, host)
-        elif self._blocking:
-            found = await host.run_blocking(self.metric, example, prediction)
+        if self._judge is not None:
+            found = await self._judge.judge(example, prediction, host)
+        elif self.blocking:
+            found = await host.run_blocking(self._function, example, prediction)
         else:
-            found = self.metric(example, prediction)
+            found = self._function(example, prediction)
         if inspect.isawaitable(found):
             found = await found
         return read_score(found, self.name)
@@ -195,7 +198,11 @@ def read_score(found: object, metric: str) -> MetricResult:
         if len(pair) != 2 or not isinstance(pair[1], str):
             raise _no_score("a score, or (score, feedback)", pair, metric)
         score, feedback = pair[0], pair[1]
-    if not isinstance(score, Real) or not math.isfinite(number := float(score)) or not 0 <= number <= 1:
+    try:
+        number = float(score) if isinstance(score, SupportsFloat) else math.nan
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number <= 1:
         raise _no_score("a score from 0 to 1", score, metric)
     return MetricResult(number, feedback)
 
@@ -226,8 +233,15 @@ def _imported(path: str) -> object:
 
 
 def _shown(metric: object) -> str:
+    """A name that is the same in each process: no address in memory."""
+    if isinstance(metric, partial):
+        return f"partial({_shown(metric.func)})"
     name = getattr(metric, "__qualname__", None)
-    return name if isinstance(name, str) else repr(metric)
+    if isinstance(name, str):
+        return name
+    kind = type(metric)
+    says = kind.__str__ is not object.__str__ or kind.__repr__ is not object.__repr__
+    return str(metric) if says else kind.__qualname__
 
 
 def _refuse(expected: str, got: str) -> ConfigError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterable
@@ -40,6 +41,31 @@ def excerpt(content: bytes | str, secrets: Iterable[str] = (), *, limit: int = 2
     line = " ".join(scrub(text, secrets).split())
     line = "".join(char if char.isprintable() else "?" for char in line[: limit + 1])
     return line if len(line) <= limit else line[: limit - 3] + "..."
+
+
+def described(content: bytes | str, kind: str = "", secrets: Iterable[str] = ()) -> str:
+    """What came, for an error message, without a word of it: what a provider sends may be a prompt or an answer.
+
+    Args:
+        content: what came.
+        kind: the content type that it was said to have.
+        secrets: what must not show, in clear.
+
+    Returns:
+        Its kind and length, and the beginning of its SHA-256, by which two of them are known to be the same.
+    """
+    data = content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass")
+    what = excerpt(kind, secrets, limit=80) or _looks_like(data)
+    if not data:
+        return f"{what}, empty" if kind else "nothing"
+    return f"{what}, {len(data)} bytes (SHA-256 {hashlib.sha256(data).hexdigest()[:16]})"
+
+
+def _looks_like(data: bytes) -> str:
+    begin = data[:64].lstrip().lower()
+    if begin.startswith((b"<!doctype html", b"<html")):
+        return "an HTML page"
+    return "JSON" if begin[:1] in (b"{", b"[") else "text"
 
 
 def _forms(secret: str) -> tuple[str, ...]:

@@ -190,7 +190,11 @@ class ModuleSettings(SettingsModel):
     retry_failed_predictions: Flag | None = key(
         None, "Whether answers that do not fit are repaired; by default `dspex.modules.retry_failed_predictions`."
     )
-    max_concurrency: Whole = key(16, "Predictions in work at once; more wait.", ge=1)
+    max_concurrency: Whole = key(16, "Predictions in work at once, in each worker; more wait.", ge=1)
+    workers: Whole = key(1, "Actors that serve its predictions, each with `max_concurrency` of its own.", ge=1, le=1000)
+    placement: Literal["local", "process"] = key(
+        "local", "Where they run: in the application's process, or each in a child process of its own."
+    )
     budget: Budget | None = key(None, "What its predictions may spend; none is no limit.")
     program: Text | None = key(None, "Of a program: its class, `package.module:Class`.")
     n: Whole | None = key(None, "Of best_of_n and refine: answers at most; 3 unless given.", ge=1)
@@ -250,7 +254,7 @@ class GatewaySettings(SettingsModel):
 
     enabled: Flag = key(False, "Whether it is started.")
     host: Text = key("127.0.0.1", "Address to listen at; by default only this machine can connect.")
-    port: Whole = key(8321, "Port to listen at; 0 takes a free one.", ge=0, le=65535)
+    port: Whole = key(8321, "Port to listen at; 0 takes a free one and keeps it.", ge=0, le=65535)
     token: Hidden | None = key(None, "Bearer token that clients must send; none lets everybody in.")
     max_body: Whole = key(33_554_432, "Largest request, in bytes.", ge=1)
     max_requests: Whole = key(1000, "Requests in work at once; more are refused.", ge=1)

@@ -19,7 +19,7 @@ from .config_paths import Path, dotted
 from .settings import Settings
 from .settings_providers import BASE_URLS
 from .settings_schema import names_in, node_at
-from .settings_types import Kind
+from .settings_types import Kind, SettingsModel
 
 Origin: TypeAlias = Callable[[Path], str]
 """Tells which source (file, variable, arguments) set a path; an empty text if nobody needs to know."""
@@ -94,26 +94,43 @@ def validated(tree: Mapping[str, Any], origin: Origin = lambda _: "") -> Setting
     raise refusal(problems)
 
 
-def _problem(detail: ErrorDetails, origin: Origin) -> Problem:
+def by_hand(model: type[SettingsModel], error: ValidationError) -> ConfigError:
+    """Say what is wrong with a section that somebody made by hand.
+
+    Args:
+        model: the section; paths begin in it.
+        error: what pydantic found.
+    """
+    source = model.__name__
+    return refusal([_problem(detail, lambda _: source, model) for detail in error.errors(include_url=False)])
+
+
+def _problem(detail: ErrorDetails, origin: Origin, root: type[SettingsModel] = Settings) -> Problem:
     kind, place = detail["type"], [str(part) for part in detail["loc"]]
     about_name = place[-1:] == ["[key]"]
     path = tuple(place[:-1] if about_name else place)
     if kind == "extra_forbidden":
-        return _unknown(path, origin)
+        return _unknown(path, origin, root)
     if kind == "missing":
         return Problem(dotted(path), _needed(path), "nothing", origin(path))
     expected = _EXPECTED.get(kind) or detail["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-    got = repr(path[-1][:60]) if about_name else shown(detail["input"], path)
+    got = repr(path[-1][:60]) if about_name else shown(detail["input"], path, root)
     options = re.findall(r"'([^']+)'", expected) if kind == "literal_error" else []
     given = detail["input"]
     hint = did_you_mean(given, options) if isinstance(given, str) else ""
     return Problem(dotted(path), expected, got, origin(path), hint)
 
 
-def _unknown(path: Path, origin: Origin) -> Problem:
-    section, above = node_at(path[:-1]), node_at(path[:-2])
+def _unknown(path: Path, origin: Origin, root: type[SettingsModel]) -> Problem:
+    section, above = node_at(path[:-1], root), node_at(path[:-2], root)
     known = names_in(section) or (above.entries if isinstance(above, Kind) else ())
-    expected = f"a key of {dotted(path[:-1])}" if path[:-1] else "a section"
+    expected = (
+        f"a key of {dotted(path[:-1])}"
+        if path[:-1]
+        else "a section"
+        if root is Settings
+        else f"a key of {root.__name__}"
+    )
     hint = did_you_mean(path[-1], known) or f"; there are {', '.join(known)}"
     return Problem(dotted(path), expected, f"unknown {path[-1][:60]!r}", origin(path), hint)
 
@@ -124,12 +141,13 @@ def _needed(path: Path) -> str:
     return f"a value for {path[-1]!r}"
 
 
-def shown(value: object, path: Path) -> str:
+def shown(value: object, path: Path, root: type[SettingsModel] = Settings) -> str:
     """Describe a value for an error: short, and without secrets.
 
     Args:
         value: what came.
         path: where it stands; decides whether it may be shown at all.
+        root: the section in which the path begins.
     """
     match value:
         case Mapping():
@@ -140,7 +158,7 @@ def shown(value: object, path: Path) -> str:
             return str(value).lower()
         case None:
             return "none"
-        case str() | int() | float() | Decimal() if is_secret(path):
+        case str() | int() | float() | Decimal() if is_secret(path, root):
             return "a hidden value"
         case str():
             if _LOOKS_SECRET.search(value):
@@ -154,8 +172,8 @@ def shown(value: object, path: Path) -> str:
             return type(value).__name__
 
 
-def is_secret(path: Path) -> bool:
-    """Whether what stands at ``path`` is a secret."""
+def is_secret(path: Path, root: type[SettingsModel] = Settings) -> bool:
+    """Whether what stands at ``path`` is a secret; the path begins in the section ``root``."""
     # A header's own path is below a leaf, where no node is: look at what stands above it too.
-    nodes = (node_at(path), node_at(path[:-1]))
+    nodes = (node_at(path, root), node_at(path[:-1], root))
     return any(isinstance(node, Kind) and "secret" in node.name for node in nodes)

@@ -60,6 +60,14 @@ StoreAddress: TypeAlias = Annotated[
 ]
 
 
+_GUARD: Final = {"guard": True}
+
+
+def guard(default: Any, description: str, **constraints: Any) -> Any:
+    """As :func:`~.settings_types.key`, for a setting of a provider that protects it."""
+    return key(default, description, json_schema_extra=_GUARD, **constraints)
+
+
 class RateLimit(SettingsModel):
     """How much is let through. Each limit is optional; 0 lets nothing through."""
 
@@ -99,7 +107,7 @@ class ProviderSettings(SettingsModel):
     api_key: Hidden | None = key(None, 'Key, best as `{system = "VARIABLE"}`, read at each use.')
     base_url: Url = key("", "Address of the server; by default that of the kind.")
     default_model: Text | None = key(None, "Model for requests that name none.")
-    timeout: PositiveSeconds = key(30.0, "Deadline of a whole call, its retries included.")
+    timeout: PositiveSeconds = guard(30.0, "Deadline of a whole call, its retries included.")
     connect_timeout: PositiveSeconds = key(5.0, "Longest wait for a connection.")
     write_timeout: PositiveSeconds = key(30.0, "Longest wait for the server to take the next bytes.")
     max_connections: Whole = key(100, "Connections open at once.", ge=1)
@@ -118,28 +126,30 @@ class ProviderSettings(SettingsModel):
     stream_usage: Flag = key(True, "Whether a stream is asked to tell its usage; some servers refuse the question.")
     api_version: Text | None = key(None, "Version of the protocol, where it has one; by default chosen by the request.")
     # -- retries
-    attempt_timeout: PositiveSeconds | None = key(None, "Deadline of one attempt; none is up to that of the call.")
-    retry_attempts: Whole = key(3, "Attempts of one call in all, the first included; 0 and 1 both mean no retry.", ge=0)
-    retry_base_delay: Seconds = key(0.5, "Upper bound of the first pause; it doubles.")
-    retry_max_delay: Seconds = key(8.0, "Upper bound of any pause of our own.")
-    retry_after_max: Seconds = key(120.0, "Longest Retry-After that is waited for.")
-    retry_max_elapsed: PositiveSeconds | None = key(
+    attempt_timeout: PositiveSeconds | None = guard(None, "Deadline of one attempt; none is up to that of the call.")
+    retry_attempts: Whole = guard(
+        3, "Attempts of one call in all, the first included; 0 and 1 both mean no retry.", ge=0
+    )
+    retry_base_delay: Seconds = guard(0.5, "Upper bound of the first pause; it doubles.")
+    retry_max_delay: Seconds = guard(8.0, "Upper bound of any pause of our own.")
+    retry_after_max: Seconds = guard(120.0, "Longest Retry-After that is waited for.")
+    retry_max_elapsed: PositiveSeconds | None = guard(
         None, "No attempt begins later than this; none is up to the deadline."
     )
     # -- protection
-    rate_limit: RateLimit | None = key(None, "Limits of all requests together; none is no limit.")
-    user_rate_limit: RateLimit | None = key(None, "Limits of each user's requests; none is no limit.")
-    limit_storage: StoreAddress | None = key(
+    rate_limit: RateLimit | None = guard(None, "Limits of all requests together; none is no limit.")
+    user_rate_limit: RateLimit | None = guard(None, "Limits of each user's requests; none is no limit.")
+    limit_storage: StoreAddress | None = guard(
         None, "Address of the store of the limits, such as redis://host:6379; by default this process's memory."
     )
-    failure_threshold: Whole = key(5, "Counted failures in a row that open the breaker; 0 turns it off.", ge=0)
-    recovery_time: Seconds = key(30.0, "Time an open breaker waits before a probe.")
-    probes: Whole = key(1, "Probes at once while the breaker is half open.", ge=1)
-    success_threshold: Whole = key(1, "Successful probes in a row that close the breaker.", ge=1)
-    gate_time: Seconds = key(
+    failure_threshold: Whole = guard(5, "Counted failures in a row that open the breaker; 0 turns it off.", ge=0)
+    recovery_time: Seconds = guard(30.0, "Time an open breaker waits before a probe.")
+    probes: Whole = guard(1, "Probes at once while the breaker is half open.", ge=1)
+    success_threshold: Whole = guard(1, "Successful probes in a row that close the breaker.", ge=1)
+    gate_time: Seconds = guard(
         60.0, "Time for which a wrong key or an empty account refuses all, before one tries again."
     )
-    budget: Budget | None = key(None, "What may be spent; none is no limit.")
+    budget: Budget | None = guard(None, "What may be spent; none is no limit.")
     prices: Annotated[Mapping[Text, Price], AfterValidator(frozen_table)] = key(
         FrozenDict[str, Price](), "Prices of models, before those of the price list."
     )
@@ -154,6 +164,12 @@ class ProviderSettings(SettingsModel):
         if "base_url" not in self.model_fields_set:
             object.__setattr__(self, "base_url", BASE_URLS[self.kind])
         return self
+
+
+PROTECTION_KEYS: Final = tuple(
+    name for name, field in ProviderSettings.model_fields.items() if field.json_schema_extra == _GUARD
+)
+"""The settings of a provider that protect it."""
 
 
 class RouteTarget(SettingsModel):

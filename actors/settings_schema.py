@@ -31,6 +31,9 @@ LIVE: Final[tuple[tuple[str, ...], ...]] = (
 )
 """What may be changed while the application runs: each pattern and everything below it."""
 
+FIXED: Final[tuple[tuple[str, ...], ...]] = (("modules", ANY, "workers"), ("modules", ANY, "placement"))
+"""What is an exception: it is what a module is started as, and holds until it is stopped."""
+
 
 @dataclass(frozen=True, slots=True)
 class TableOf:
@@ -72,9 +75,9 @@ def child(node: Node, name: str) -> Node | None:
             return None if field is None else _node(field)
 
 
-def node_at(path: tuple[str, ...]) -> Node | None:
-    """Return what stands at ``path``, or None if no setting can be there."""
-    node: Node | None = Settings
+def node_at(path: tuple[str, ...], root: type[SettingsModel] = Settings) -> Node | None:
+    """Return what stands at ``path`` below ``root``, or None if no setting can be there."""
+    node: Node | None = root
     for name in path:
         if node is None:
             return None
@@ -89,7 +92,12 @@ def names_in(node: Node | None) -> tuple[str, ...]:
 
 def is_live(path: tuple[str, ...]) -> bool:
     """Whether the setting at ``path`` may be changed while the application runs."""
-    return any(_covers(pattern, path) for pattern in LIVE)
+    return any(_covers(pattern, path) for pattern in LIVE) and not is_fixed(path)
+
+
+def is_fixed(path: tuple[str, ...]) -> bool:
+    """Whether the setting at ``path`` holds until what it belongs to is stopped and started."""
+    return any(_covers(pattern, path) for pattern in FIXED)
 
 
 @cache

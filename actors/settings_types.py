@@ -25,6 +25,7 @@ from pydantic import (
     PlainValidator,
     Strict,
     StringConstraints,
+    ValidationError,
 )
 from pydantic_core import PydanticCustomError
 
@@ -48,6 +49,24 @@ class SettingsModel(BaseModel):
     """A table of settings: frozen, unknown keys refused, values never echoed by pydantic itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, validate_default=False)
+
+    def __init__(self, /, **settings: Any) -> None:
+        """Make one by hand.
+
+        Raises:
+            ConfigError: a setting is unknown, of the wrong type or out of range (facts: path, expected, got).
+        """
+        try:
+            super().__init__(**settings)
+            return
+        except ValidationError as error:
+            found = error
+        from .settings_problems import by_hand  # noqa: PLC0415 - what to say of a mistake takes all the models
+
+        raise by_hand(type(self), found)
+
+    # Pydantic's mark for "as my own": sections that are read within others do not pass here, their paths stay whole.
+    __init__.__pydantic_base_init__ = True  # type: ignore[attr-defined]
 
 
 def key(default: Any, description: str, **constraints: Any) -> Any:

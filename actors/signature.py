@@ -22,18 +22,28 @@ import inspect
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import Any, Literal, TypedDict, Unpack, cast
 
 from ..runtime.errors import SignatureError, did_you_mean
-from .signature_class import Side, read_class
+from .signature_class import Side, read_class, type_of
 from .signature_classes import reference
-from .signature_constraints import checker
+from .signature_compatible import compatible
+from .signature_constraints import Constraints, checker
 from .signature_field import Field, as_type, refuse, table_of
 from .signature_parse import parse_signature
-from .signature_types import STR, FieldType
+from .signature_types import FieldType
 
-if TYPE_CHECKING:
-    from .signature_constraints import Constraints
+
+class FieldFacts(TypedDict, total=False):
+    """What may be said of a new field, beside its name and type.
+
+    Attributes:
+        description: one line for the model.
+        constraints: what its values must keep to.
+    """
+
+    description: str
+    constraints: Constraints
 
 
 class SignatureMeta(type):
@@ -146,33 +156,70 @@ class Signature(metaclass=SignatureMeta):
         """As the base of a class: the metaclass finds this value among the class's original bases."""
         return (Signature,)
 
+    def feeds(
+        self, second: Signature, mapping: Mapping[str, str] | None = None, *, given: Iterable[str] = ()
+    ) -> dict[str, str]:
+        """Check that ``second`` can follow this one: each of its inputs has an output here whose values it takes.
+
+        Types only: constraints are checked when there are values.
+
+        Args:
+            second: whose inputs.
+            mapping: input of ``second`` to output of this one, where their names differ.
+            given: inputs of ``second`` that come from elsewhere.
+
+        Returns:
+            Which output feeds which input: input's name to output's name.
+
+        Raises:
+            SignatureError: an input has no output, or one of another type; or ``mapping`` or ``given`` names a field
+                that is not there (facts: field, expected, got).
+        """
+        return compatible(self, second, mapping, given=given)
+
     # -- changing: each gives a new value -----------------------------------------------------------
 
     def with_instructions(self, instructions: str | None) -> Signature:
         """The same fields with other instructions."""
         return Signature.of(self.inputs, self.outputs, instructions)
 
-    def prepend(self, name: str, type: FieldType | str = STR, *, to: Side, description: str = "") -> Signature:
+    def prepend(self, name: str, type: Any = str, *, to: Side, **more: Unpack[FieldFacts]) -> Signature:
         """A new field before the others of one side.
 
-        Raises:
-            SignatureError: the name is taken or malformed, or the type is.
-        """
-        return self._with_side(to, (Field(name, as_type(type), description), *self._side(to)))
-
-    def append(self, name: str, type: FieldType | str = STR, *, to: Side, description: str = "") -> Signature:
-        """A new field after the others of one side.
+        Args:
+            name: its name.
+            type: a Python type, or the text of one.
+            to: ``inputs`` or ``outputs``.
+            **more: ``description``, ``constraints``.
 
         Raises:
             SignatureError: the name is taken or malformed, or the type is.
         """
-        return self._with_side(to, (*self._side(to), Field(name, as_type(type), description)))
+        return self.insert(0, name, type, to=to, **more)
+
+    def append(self, name: str, type: Any = str, *, to: Side, **more: Unpack[FieldFacts]) -> Signature:
+        """A new field after the others of one side; otherwise as :meth:`prepend`.
+
+        Raises:
+            SignatureError: the name is taken or malformed, or the type is.
+        """
+        return self.insert(len(self._side(to)), name, type, to=to, **more)
+
+    def insert(self, index: int, name: str, type: Any = str, *, to: Side, **more: Unpack[FieldFacts]) -> Signature:
+        """A new field before number ``index`` of one side, as ``list.insert`` does; otherwise as :meth:`prepend`.
+
+        Raises:
+            SignatureError: the name is taken or malformed, or the type is.
+        """
+        fields = list(self._side(to))
+        fields.insert(index, Field(name, _type(type), **more))
+        return self._with_side(to, tuple(fields))
 
     def with_updated_field(
         self,
         name: str,
         *,
-        type: FieldType | str | None = None,
+        type: Any = None,
         description: str | None = None,
         constraints: Constraints | None = None,
     ) -> Signature:
@@ -184,7 +231,7 @@ class Signature(metaclass=SignatureMeta):
         old = self._known(name)
         new = Field(
             name,
-            as_type(type or old.type),
+            old.type if type is None else _type(type),
             old.description if description is None else description,
             old.constraints if constraints is None else constraints,
         )
@@ -284,6 +331,10 @@ def _merged(parent: Signature | None, fields: list[tuple[Side, Field]], instruct
     for side, field in fields:
         sides[side][field.name] = field
     return Signature.of(sides["inputs"].values(), sides["outputs"].values(), instructions)
+
+
+def _type(given: object) -> FieldType:
+    return as_type(given) if isinstance(given, FieldType | str) else type_of(given)
 
 
 def _instructions(given: object) -> str | None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..runtime.errors import ParseError
+from .signature import Signature
 from .signature_constraints import checker
 from .signature_field import Field
 from .signature_types import CONTAINERS, STR, FieldType, is_model
@@ -20,6 +22,31 @@ from .signature_values import AS_TEXT, NULLS, Checking, shorten, why
 _FENCE: Final = "```"
 _LANGUAGE: Final = re.compile(r"[\w+-]*[ \t]*\n?")
 _STRUCTURES: Final = (*CONTAINERS, "|", "Any")
+
+
+def read_fields(signature: Signature, read: Callable[[Field], Any]) -> dict[str, Any]:
+    """The outputs of an answer, in the signature's order.
+
+    Args:
+        signature: whose outputs.
+        read: gives one field's value, or raises the ParseError that says why there is none.
+
+    Raises:
+        ParseError: fields are missing or do not fit. It tells of all of them, so that a model that is asked again can
+            mend them all; ``field``, ``expected`` and ``got`` are those of the first.
+    """
+    found: dict[str, Any] = {}
+    wrong: list[ParseError] = []
+    for field in signature.outputs:
+        try:
+            found[field.name] = read(field)
+        except ParseError as error:
+            wrong.append(error)
+    if len(wrong) > 1:
+        raise ParseError("; ".join(error.message for error in wrong), **wrong[0].facts)
+    if wrong:
+        raise wrong[0]
+    return found
 
 
 def parse_value(field: Field, text: str, where: str, *, checking: Checking = "lenient") -> Any:

@@ -158,6 +158,10 @@ def type_of(annotation: Any) -> FieldType:
         return _literal(args)
     container = _CONTAINER_OF.get(origin or annotation)
     if container is not None:
+        if origin is not None and not args:
+            raise SignatureError(
+                f"expected a type of elements, got {annotation}", expected="a type", got=str(annotation)
+            )
         return _container(container, args)
     if isinstance(annotation, type) and origin is None:
         return class_type(annotation)

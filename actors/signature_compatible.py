@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..runtime.errors import SignatureError, did_you_mean
-from .signature import Signature
 from .signature_field import Field
 from .signature_types import FieldType
+
+if TYPE_CHECKING:
+    from .signature import Signature
 
 _LITERAL_OF: Final[Mapping[type, str]] = {str: "str", int: "int", bool: "bool", type(None): "None"}
 
@@ -47,6 +49,21 @@ def compatible(
             _check(field, outputs.get(source), outputs)
             wiring[name] = source
     return wiring
+
+
+def check_last(last: Signature, whole: Signature, where: str) -> None:
+    """Check that the outputs of a program's last step are those of the program; of the type Any they may be anything.
+
+    Raises:
+        SignatureError: one is missing, or of another type (facts: field, expected, got).
+    """
+    outputs = {field.name: field for field in last.outputs}
+    for wanted in whole.outputs:
+        found = outputs.get(wanted.name)
+        if found is None or (found.type.name != "Any" and not assignable(found.type, wanted.type)):
+            got = "nothing" if found is None else str(found.type)
+            message = f"expected {wanted.type}, got {got}, at {where} {wanted.name!r}"
+            raise SignatureError(message, field=wanted.name, expected=str(wanted.type), got=got)
 
 
 def _known(name: str, fields: Mapping[str, Field], what: str) -> None:

@@ -38,6 +38,8 @@ class Field:
         problem = name_problem(self.name)
         if problem:
             raise SignatureError(f"expected {problem}, got {self.name!r}", field=self.name, expected=problem)
+        if not isinstance(cast("object", self.description), str):
+            refuse(f"a text as description of {self.name!r}", self.description)
         object.__setattr__(self, "type", as_type(self.type))
         wrong = constraint_problem(self.type, self.constraints.given)
         if wrong:

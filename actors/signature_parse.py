@@ -19,7 +19,7 @@ import keyword
 import re
 import unicodedata
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, cast
 
 from ..runtime.errors import SignatureError, did_you_mean
 from .signature_classes import load_class
@@ -72,6 +72,8 @@ def parse_type(text: str) -> FieldType:
 
 def name_problem(name: str) -> str | None:
     """What is wrong with a field's name, or None."""
+    if not isinstance(cast("object", name), str):
+        return "a field name as text"
     if keyword.iskeyword(name):
         return "a name that is not a Python keyword"
     if name.startswith("_"):

@@ -29,7 +29,7 @@ KEPT: Final = 2000
 
 
 def check_inputs(signature: Signature, inputs: Mapping[str, Any], *, checking: Checking = "lenient") -> dict[str, Any]:
-    """The inputs of one call, checked against the signature, in its order.
+    """The inputs of one call, checked against the signature, in its order. One that may be None may be left out.
 
     Args:
         signature: whose inputs.
@@ -41,7 +41,22 @@ def check_inputs(signature: Signature, inputs: Mapping[str, Any], *, checking: C
     """
     _refuse_unless_mapping(inputs, "input")
     _refuse_unknown(signature.input_names, inputs, "input")
-    return {field.name: _checked(field, inputs, "input", checking) for field in signature.inputs}
+    return {
+        field.name: None
+        if field.type.nullable and field.name not in inputs
+        else _checked(field, inputs, "input", checking)
+        for field in signature.inputs
+    }
+
+
+def check_outputs(signature: Signature, values: Mapping[str, Any], where: str) -> None:
+    """Refuse outputs that code of the user gives, if one is missing or of another type. There may be others beside.
+
+    Raises:
+        SignatureError: they do not fit the signature (facts: field, expected, got).
+    """
+    for field in signature.outputs:
+        _checked(field, values, where)
 
 
 def check_demo(signature: Signature, demo: Mapping[str, Any], where: str = "demo") -> dict[str, Any]:
@@ -77,8 +92,8 @@ def _refuse_unknown(known: tuple[str, ...], given: Mapping[str, Any], where: str
 
 
 def _checked(field: Field, given: Mapping[str, Any], where: str, checking: Checking = "lenient") -> Any:
-    expected = field.label
     if field.name not in given:
+        expected = field.label
         raise SignatureError(
             f"expected {expected}, got nothing, at {where} {field.name!r}",
             field=field.name,
@@ -91,7 +106,7 @@ def _checked(field: Field, given: Mapping[str, Any], where: str, checking: Check
     try:
         return checker(field.type, field.constraints).validate_python(value, strict=True)
     except ValidationError as error:
-        got = _shown(value)
+        expected, got = field.label, _shown(value)
         raise SignatureError(
             f"expected {expected}, got {got}, at {where} {field.name!r}{why(error)}",
             field=field.name,

@@ -9,7 +9,7 @@ from ..runtime.errors import LMError, LMProtocolError
 from .lm import LMResponse
 from .lm_chunks import LMChunk
 from .lm_failures import lm_error
-from .scrub import EXAMINED, excerpt
+from .scrub import EXAMINED, described
 from .sse import SSEDecoder
 from .stream_collector import Collector
 from .transport import HttpResponse
@@ -136,8 +136,7 @@ class StreamDecoder:
             raise self._refused()
 
     def _refused(self) -> LMError:
-        kind = excerpt(self._head.content_type, self._secrets, limit=80)
-        got = f"{kind}: {excerpt(bytes(self._body), self._secrets)}"
+        got = described(bytes(self._body), self._head.content_type, self._secrets)
         return lm_error("protocol", f"expected a stream of events, got {got}, in the provider's answer")
 
     def _placed(self, error: LMError) -> LMError:

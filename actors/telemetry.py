@@ -22,7 +22,9 @@ from .metrics import Metrics
 from .metrics_snapshot import Kind, MetricsSnapshot
 from .settings import TelemetrySettings
 from .telemetry_collector import Collector
-from .telemetry_events import COLLECTOR_TOTALS, ENGINE_ACTORS, ENGINE_TOTALS, RULES, Rule, Translator
+from .telemetry_events import Translator
+from .telemetry_metrics import COLLECTOR_TOTALS, ENGINE_ACTORS, ENGINE_TOTALS
+from .telemetry_rules import RULES, Rule
 
 BUFFER_LIMIT: Final = 20_000
 FLUSH_INTERVAL: Final = 0.1

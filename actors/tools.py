@@ -5,7 +5,8 @@
     "package.module:function"                           a function, plain or async, by import path (or itself)
     {actor = "tool/search", message = "shop:Search"}    an actor, told by a message of this class
 
-Arguments are checked against the function's parameters or the class's fields before anything runs.
+Arguments are checked against the function's parameters or the class's fields before anything runs. A parameter without
+a type has that of its default, or is text.
 """
 
 from __future__ import annotations
@@ -26,6 +27,10 @@ from .settings_types import is_table
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+_PLAIN: Final = (int, float, bool)
+_TOLD: Final = 5
+LONGEST: Final = 200_000
+"""Characters of a tool's arguments; to say what is wrong with more could take seconds."""
 _KEYS: Final = ("actor", "message", "name", "description")
 
 Runner = Callable[[GenServer, Any, float], Awaitable[Any]]
@@ -65,14 +70,15 @@ class Tool:
         Raises:
             BadArgumentsError: they do not fit.
         """
+        if len(text) > LONGEST:
+            raise BadArgumentsError(f"arguments: at most {LONGEST} characters, not {len(text)}")
         try:
             return self.read(text.strip() or "{}")
         except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}"
-                for each in error.errors(include_url=False, include_input=False, include_context=False)
-            )
-            raise BadArgumentsError(wrong) from None
+            problems = error.errors(include_url=False, include_input=False, include_context=False)
+            wrong = [f"{'.'.join(map(str, each['loc'])) or 'arguments'}: {each['msg']}" for each in problems[:_TOLD]]
+            more = [f"and {len(problems) - _TOLD} more"] if len(problems) > _TOLD else []
+            raise BadArgumentsError("; ".join(wrong + more)) from None
 
 
 def make_tool(given: object, at: str = "tools") -> Tool:
@@ -89,10 +95,12 @@ def make_tool(given: object, at: str = "tools") -> Tool:
         if is_table(given):
             return _of_actor(given, at)
         found = load(given, at) if isinstance(given, str) else given
-        if not callable(found) or isinstance(found, type):
+        if not inspect.isroutine(found):
             raise _refuse("a function, or a table of actor and message", type(found).__name__, at)
         return _of_function(found, at)
-    except (PydanticSchemaGenerationError, PydanticUserError, NameError) as error:
+    except ConfigError:
+        raise
+    except (PydanticSchemaGenerationError, PydanticUserError, NameError, ValueError) as error:
         raise _refuse("parameters of types that JSON can carry", str(error).partition("\n")[0], at) from error
 
 
@@ -120,8 +128,9 @@ def _model_of(function: Callable[..., Any], at: str) -> type[BaseModel]:
         if parameter.kind not in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
             raise _refuse("named parameters", f"{parameter} of {getattr(function, '__name__', function)}", at)
         default = ... if parameter.default is parameter.empty else parameter.default
+        unsaid = type(default) if type(default) in _PLAIN else str
         # Under names of our own: a parameter may be called as something that models already have.
-        fields[f"p{number}"] = (hints.get(name, str), Field(default, alias=name))
+        fields[f"p{number}"] = (hints.get(name, unsaid), Field(default, alias=name))
     return create_model("Arguments", __config__=ConfigDict(extra="forbid"), **fields)
 
 

@@ -1,4 +1,4 @@
-"""Placement: what an actor in a child interpreter costs, beside one in the caller's own."""
+"""Placement: what an actor in a child interpreter costs, beside one in the caller's own, and what it gains."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import dspex
 from dspex.runtime.child_spec import Placement
 from dspex.runtime.engine import Engine
 from dspex.runtime.gen_server import GenServer, Started, call, cast
@@ -17,6 +18,7 @@ from .harness import Benchmark
 CALLS = 2_000
 CASTS = 20_000
 BURST = 5_000
+PREDICTIONS, COMPUTED = 100, 200_000
 
 
 class Ask:
@@ -151,6 +153,31 @@ def starts() -> float:
     return with_echo(started, "process")
 
 
+class Computes(dspex.Module):
+    """A program whose time goes into its own code, not into waiting for a model."""
+
+    ask = dspex.Predict("question -> answer")
+
+    async def forward(self, question: str) -> dict[str, str]:
+        return {"answer": str(sum(number * number for number in range(COMPUTED)))}
+
+
+def computed(workers: int, placement: Placement) -> float:
+    """Predictions a second of such a program, many at once."""
+
+    async def run() -> float:
+        async with dspex.astart(config={"events": {"in_memory": True}}) as app:
+            await app.configure_provider("none", kind="openai", base_url="http://127.0.0.1:1/v1")
+            program = await app.start_program("c", Computes, provider="none", workers=workers, placement=placement)
+            await asyncio.gather(*(program(question="warm") for _ in range(2 * workers)))
+            began = time.perf_counter()
+            await asyncio.gather(*(program(question="?") for _ in range(PREDICTIONS)))
+            return PREDICTIONS / (time.perf_counter() - began)
+
+    return asyncio.run(run())
+
+
+HERE = "predictions that compute, one worker here"
 BENCHMARKS = (
     Benchmark("calls, local actor", lambda: with_echo(calls, "local"), "1/s"),
     Benchmark("calls, placed actor", lambda: with_echo(calls, "process"), "1/s", floor=2_000),
@@ -160,5 +187,7 @@ BENCHMARKS = (
     Benchmark("casts in batches, placed", lambda: with_echo(casts, "process"), "1/s", floor=30_000),
     Benchmark("megabytes in single calls, placed", lambda: with_echo(megabytes, "process"), "MB/s", floor=100),
     Benchmark("start of a placed actor", starts, "ms", better="lower", floor=500),
+    Benchmark(HERE, lambda: computed(1, "local"), "1/s"),
+    Benchmark("the same, 2 workers in processes", lambda: computed(2, "process"), "1/s", baseline=HERE, floor=1.4),
     Benchmark("memory of a child", lambda: with_echo(memory, "process"), "MB", better="lower", floor=60),
 )

@@ -18,7 +18,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any, Final
 
+from .runtime.version import __version__
+
 if TYPE_CHECKING:
+    from .actors.evaluation import EvaluationProgress
+    from .actors.evaluation_report import EvaluationReport
     from .actors.examples import Example
     from .actors.history import History
     from .actors.lm import Message
@@ -26,6 +30,11 @@ if TYPE_CHECKING:
     from .actors.program import ChainOfThought, Module, Predict
     from .actors.program_state import ProgramState
     from .actors.registry import announce
+    from .actors.run_budget import RunBudget
+    from .actors.run_messages import RunResult, RunStatus
+    from .actors.scorers.llm_judge import LMJudge
+    from .actors.scorers.texts import F1, Contains, ExactMatch
+    from .actors.scoring import MetricResult, Score
     from .actors.settings_providers import Budget, RateLimit
     from .actors.signature import Signature
     from .actors.signature_class import InputField, OutputField
@@ -54,15 +63,16 @@ if TYPE_CHECKING:
     from .runtime.system_base import LocalSystemBase
     from .supervisors.app.awaitable import AsyncApp
     from .supervisors.app.blocking import App
+    from .supervisors.app.run_handles import AsyncRun, Run
     from .supervisors.app.start import astart, start
     from .supervisors.dynamic_supervisor import DynamicSupervisor
     from .supervisors.partition_supervisor import PartitionSupervisor
     from .supervisors.supervisor import Supervisor
     from .supervisors.task_supervisor import TaskSupervisor
 
-__version__ = "0.1.0"
-
 _HOME: Final = {
+    ".actors.evaluation": ("EvaluationProgress",),
+    ".actors.evaluation_report": ("EvaluationReport",),
     ".actors.examples": ("Example",),
     ".actors.history": ("History",),
     ".actors.lm": ("Message",),
@@ -70,6 +80,11 @@ _HOME: Final = {
     ".actors.program": ("ChainOfThought", "Module", "Predict"),
     ".actors.program_state": ("ProgramState",),
     ".actors.registry": ("announce",),
+    ".actors.run_budget": ("RunBudget",),
+    ".actors.run_messages": ("RunResult", "RunStatus"),
+    ".actors.scorers.llm_judge": ("LMJudge",),
+    ".actors.scorers.texts": ("F1", "Contains", "ExactMatch"),
+    ".actors.scoring": ("MetricResult", "Score"),
     ".actors.settings_providers": ("Budget", "RateLimit"),
     ".actors.signature": ("Signature",),
     ".actors.signature_class": ("InputField", "OutputField"),
@@ -97,6 +112,7 @@ _HOME: Final = {
     ".runtime.system_base": ("LocalSystemBase",),
     ".supervisors.app.awaitable": ("AsyncApp",),
     ".supervisors.app.blocking": ("App",),
+    ".supervisors.app.run_handles": ("AsyncRun", "Run"),
     ".supervisors.app.start": ("astart", "start"),
     ".supervisors.dynamic_supervisor": ("DynamicSupervisor",),
     ".supervisors.partition_supervisor": ("PartitionSupervisor",),
@@ -106,17 +122,23 @@ _HOME: Final = {
 _MODULE_OF: Final = {name: module for module, names in _HOME.items() for name in names}
 
 __all__ = (
+    "F1",
     "App",
     "AsyncApp",
+    "AsyncRun",
     "Budget",
     "ChainOfThought",
     "ChildSpec",
     "Consumer",
+    "Contains",
     "Context",
     "Continue",
     "Down",
     "DynamicSupervisor",
     "Error",
+    "EvaluationProgress",
+    "EvaluationReport",
+    "ExactMatch",
     "Example",
     "Exit",
     "ExitSignal",
@@ -126,8 +148,10 @@ __all__ = (
     "Ignore",
     "Info",
     "InputField",
+    "LMJudge",
     "LocalSystemBase",
     "Message",
+    "MetricResult",
     "Module",
     "NoReply",
     "OutputField",
@@ -141,6 +165,11 @@ __all__ = (
     "Registry",
     "Reply",
     "RestartContext",
+    "Run",
+    "RunBudget",
+    "RunResult",
+    "RunStatus",
+    "Score",
     "Signature",
     "Stop",
     "Supervisor",

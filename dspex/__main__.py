@@ -34,7 +34,7 @@ from .actors.journals.sqlite_file import default_path
 from .actors.retention import Retention
 from .actors.settings_load import check_config as problems_of
 from .actors.settings_load import load_settings
-from .runtime.errors import ApplicationDown, Error, StoreUnavailable, did_you_mean
+from .runtime.errors import ApplicationDown, CallError, Error, StoreUnavailable, did_you_mean
 from .runtime.names import NameEntry
 from .runtime.reasons import describe
 from .supervisors.app.blocking import App
@@ -42,9 +42,11 @@ from .supervisors.app.console_client import ask, find, with_rates
 from .supervisors.app.console_socket import Address
 from .supervisors.app.console_view import Sort, chosen, details, live_view, node_from, row_line
 from .supervisors.app.explain import Explanation
+from .supervisors.app.names import GATEWAY
 from .supervisors.app.picture import draw
 from .supervisors.app.runs_cli import runs_cli
 from .supervisors.app.start import start
+from .supervisors.gateway.messages import GatewayStatus
 
 cli = typer.Typer(no_args_is_help=True, add_completion=False, help="Supervises language-model programs.")
 cli.add_typer(runs_cli, name="runs")
@@ -94,6 +96,7 @@ def run(
             _say(f"{problem.severity}: {problem}")
         app.on_exit(lambda reason: told.put(None))
         _print(app.tree())
+        _tell_gateway(app)
         # What is loaded by now lives as long as the process: the collector need not walk through all of it again and
         # again, for up to 100 ms each time. A command may decide that; a library may not, for its host.
         gc.collect()
@@ -103,6 +106,16 @@ def run(
             _say(f"the application ended: {describe(app.wait())}", style="red")
             raise typer.Exit(1)
         app.stop(drain=drain)
+
+
+def _tell_gateway(app: App) -> None:
+    """Print where the gateway listens, if there is one; port 0 is known only now."""
+    if not app.setting("gateway", "enabled"):
+        return
+    try:
+        _print(f"gateway: {app.call(GATEWAY, GatewayStatus()).url}")
+    except CallError as error:  # it tries again; the application runs on meanwhile
+        _say(f"warning: the gateway does not listen: {error}")
 
 
 @cli.command()

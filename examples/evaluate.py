@@ -9,8 +9,7 @@ import rich
 from scripted_server import Refusal, ScriptedServer
 
 import dspex
-from dspex.actors.examples import Example
-from dspex.actors.prediction import Prediction
+from dspex import Example, Prediction
 
 CAPITALS = {"Norway": "Oslo", "Germany": "Berlin", "France": "Paris", "Italy": "Rome", "Spain": "Madrid"}
 DATASET = [

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from .context import Context
 from .errors import CallCancelled, CallTimeout, Error, RemoteError
 from .items import INFO
-from .messages import Reply
+from .messages import Opens, Reply
 from .timers import Timer
 
 if TYPE_CHECKING:
@@ -110,9 +110,11 @@ class Call:
         """Answer with a value. A late answer is counted and dropped."""
         if self.settled:
             self.engine.log.late_reply(self)
+            self._take_leave(value)
             return
         self.settled = True
         self.value = value
+        self._tasks = None  # they hold the call: nothing but the collector would free either of them
         if self._timer is not None:
             self._timer.cancel()
         if self.to is not None and self.to.open_calls is not None:
@@ -130,16 +132,39 @@ class Call:
             self.deliver()
 
     def abandon(self) -> None:
-        """The caller gave up: nobody is told, what was started for the call is cancelled."""
-        if not self.settled:
-            self._settle_with(CallCancelled(f"the caller of {self.target!s} gave up", target=str(self.target)))
-            self._cancel_tasks()
+        """The caller gave up: nobody is told, what was started for the call is cancelled.
+
+        An answer that has come already was not taken, and what it opened is of no use to anybody.
+        """
+        if self.settled:
+            value, self.value = self.value, None
+            self._take_leave(value)
+            return
+        tasks = self._tasks
+        self._settle_with(CallCancelled(f"the caller of {self.target!s} gave up", target=str(self.target)))
+        _cancel(tasks)
+
+    def _take_leave(self, value: Any) -> None:
+        """Nobody has taken this answer."""
+        if isinstance(self.message, Opens) and (address := getattr(value, "address", None)) is not None:
+            farewell = self.message.farewell()
+            if farewell is not None:
+                self.engine.router.cast(address, farewell)
+
+    def let_go(self) -> None:
+        """Whoever has it will not answer it: somebody else is about to be asked."""
+        holder, self.to = self.to, None
+        if holder is not None:
+            if holder.call is self:
+                holder.call = None
+            if holder.open_calls is not None:
+                holder.open_calls.pop(self, None)
 
     def expire(self) -> None:
         """The deadline passed."""
         if self.settled:
             return
-        state = self.engine.router.state_of(self)
+        state, tasks = self.engine.router.state_of(self), self._tasks
         kind = type(self.message).__name__
         self.fail(
             CallTimeout(
@@ -149,7 +174,7 @@ class Call:
                 state=state,
             )
         )
-        self._cancel_tasks()
+        _cancel(tasks)
 
     @property
     def within(self) -> str:
@@ -165,6 +190,7 @@ class Call:
     def _settle_with(self, error: Exception) -> None:
         self.settled = True
         self.error = error
+        self._tasks = None
         if self._timer is not None:
             self._timer.cancel()
         if self.to is not None and self.to.open_calls is not None:
@@ -179,14 +205,18 @@ class Call:
 
     def attach(self, task: Cancels) -> None:
         """Cancel ``task`` when the caller gives up."""
+        if self.settled:  # nobody gives it up any more
+            return
         if self._tasks is None:
             self._tasks = []
         self._tasks.append(task)
 
-    def _cancel_tasks(self) -> None:
-        tasks, self._tasks = self._tasks, None
-        for task in tasks or ():
-            task.cancel()
+    def serves(self, cell: Cell) -> bool:
+        """Whether this call was made, by whatever way, to answer another one that ``cell`` works on."""
+        call = self.parent
+        while call is not None and not (call.to is cell and not call.settled):
+            call = call.parent
+        return call is not None
 
     def chain_to(self, cell: Cell) -> list[str] | None:
         """The chain of waiting actors from ``cell`` to this call's maker, or None if ``cell`` does not wait."""
@@ -255,15 +285,28 @@ class RequestedCall(Call):
                 self.engine.schedule(sender)
 
 
-class CallbackCall(Call):
-    """A call from another event loop; the waiter is a function that takes the call."""
+class FutureCall(Call):
+    """A call of a coroutine that is no actor's, on any event loop; the waiter is its future."""
 
     __slots__ = ()
 
     def deliver(self) -> None:
-        """Hand over the outcome."""
+        """Hand over the outcome, on the loop of whoever waits."""
         self.engine.outside.forget(self)
-        self.waiter(self)
+        loop = self.waiter.get_loop()
+        if loop is self.engine.loop:
+            self._hand_over()
+        elif not loop.is_closed():
+            loop.call_soon_threadsafe(self._hand_over)
+
+    def _hand_over(self) -> None:
+        answer: asyncio.Future[Any] = self.waiter
+        if answer.done():
+            return
+        if self.error is not None:
+            answer.set_exception(self.error)
+        else:
+            answer.set_result(self.value)
 
 
 class BlockingCall(Call):
@@ -301,3 +344,8 @@ def crossing(error: BaseException) -> Exception:
     if isinstance(error, Exception):
         return error
     return RemoteError(f"{type(error).__name__}: {error}", type=type(error).__name__, text=str(error))
+
+
+def _cancel(tasks: list[Cancels] | None) -> None:
+    for task in tasks or ():
+        task.cancel()

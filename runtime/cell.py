@@ -14,16 +14,18 @@ from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any, ClassVar, Final, TypeVar
 
-from thespian.actors import Actor, ActorAddress, ActorExitRequest, ChildActorExited
+from thespian.actors import Actor, ActorAddress
 
 from .address import LocalAddress
 from .calls import Call, RequestedCall
 from .context import Context
-from .errors import ActorDied, CallCancelled, CallError, Overloaded
-from .items import CAST, INFO, PARENT_EXIT
-from .messages import Down, ExitSignal, Reply, SystemMessage, TaskDone, TaskFailed
+from .endings import died_error, fail_calls, tell_others
+from .errors import Overloaded
+from .guarded import Guarded
+from .items import INFO, PARENT_EXIT
+from .messages import Down, ExitSignal, SystemMessage, TaskDone, TaskFailed
 from .outcomes import Exit, StartResult
-from .reasons import KILL, KILLED, NORMAL, Crash, Reason, describe, is_normal
+from .reasons import KILL, KILLED, NORMAL, Crash, Reason
 from .restart_context import RestartContext
 from .scope import Scope
 from .steps import Steps
@@ -43,14 +45,12 @@ STATUS_NAMES: Final = ("init", "idle", "busy", "suspended", "terminating", "dead
 NO_LIMIT: Final = sys.maxsize
 MAX_BATCH: Final = 32
 """Messages an actor handles before it is the next one's turn."""
-NOTICES: Final = (ExitSignal, Down, Reply, TaskDone, TaskFailed, ChildActorExited)
-"""What the engine itself tells an actor: nobody misses it when the actor has ended."""
 
 Watch = Callable[[LocalAddress | None, Reason], None]
 T = TypeVar("T")
 
 
-class Cell(ThespianRef):
+class Cell(ThespianRef, Guarded):
     """One incarnation of one actor. Public attributes are read by the engine and its neighbours.
 
     ``scheduled`` is True while the cell stands in the run queue *or* must not be put there (before
@@ -204,7 +204,7 @@ class Cell(ThespianRef):
         """Deliver a call, or refuse it with a typed error."""
         box = self.mailbox
         if box is None:
-            call.fail(self.died_error(call))
+            call.fail(died_error(self, call))
             return
         if len(box) >= self.limit and self.refuses(call):
             return
@@ -337,43 +337,6 @@ class Cell(ThespianRef):
         """A timer of this actor fired; it is lost with the actor."""
         self.force((INFO, message, None, context))
 
-    # -- code that runs elsewhere, or too late ------------------------------------------------------
-
-    def may_act(self, function: Callable[..., Any], *args: Any) -> bool:
-        """Whether the calling code may act at once. If not, ``function(*args)`` is left to the engine's thread.
-
-        For actors with guards: what an actor that has ended still does is dropped and counted.
-        """
-        if self.status == DEAD:
-            self.engine.log.late_output(self)
-            return False
-        if self.engine.outside.on_thread():
-            return True
-        self.engine.post(self._act, function, args)
-        return False
-
-    def _act(self, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-        if self.status == DEAD:
-            self.engine.log.late_output(self)
-        else:
-            function(*args)
-
-    def act(self, function: Callable[..., T], *args: Any) -> T:
-        """Call ``function(*args)`` on the engine's thread for this actor's code, wherever that runs.
-
-        Raises:
-            CallCancelled: the actor has ended meanwhile.
-        """
-        if not self.guards:
-            return function(*args)
-
-        def checked() -> T:
-            if self.status == DEAD:
-                raise CallCancelled(f"{self.label} has ended ({describe(self.reason)}) and does nothing any more")
-            return function(*args)
-
-        return self.engine.on_engine(checked)
-
     # -- tasks -------------------------------------------------------------------------------
 
     def start_task(
@@ -386,14 +349,14 @@ class Cell(ThespianRef):
     ) -> asyncio.Task[Any]:
         """Run a coroutine as a task of this actor; ``finish(task)`` is told of its end while the actor lives."""
         place = self.engine.context_of(Scope(self, call, context, in_handler=False))
-        task = self.engine.create_task(Steps(self, work), place)
+        task = self.engine.create_task(Steps(self, work), place, self._task_over)
         if self.tasks is None:
             self.tasks = {}
         self.tasks[task] = finish
-        task.add_done_callback(self._task_over)
         return task
 
     def _task_over(self, task: asyncio.Task[Any]) -> None:
+        self.engine.forget_task(task)
         finish = self.tasks.pop(task, None) if self.tasks is not None else None
         if self.status != DEAD and finish is not None:
             finish(task)
@@ -410,16 +373,6 @@ class Cell(ThespianRef):
             self.put_notice(TaskDone(tag, task.result()))
 
     # -- end ---------------------------------------------------------------------------------
-
-    def died_error(self, call: Call) -> CallError:
-        """What a caller of this dead or dying actor is told; a fresh one for each."""
-        if self.engine.stopping and is_normal(self.reason):
-            return self.engine.router.down()
-        return ActorDied(
-            f"{call.target!s} ended ({describe(self.reason)}) before it answered {type(call.message).__name__}",
-            target=str(call.target),
-            reason=self.reason,
-        )
 
     def die(self, reason: Reason, *, silent: bool = False) -> None:
         """End now: callers, watchers and links are told, everything owned is released.
@@ -442,54 +395,14 @@ class Cell(ThespianRef):
         for resource in reversed(self.resources or []):
             engine.close_resource(resource, self.label)
         engine.forget(self)
-        self._fail_calls(box or deque(), never_started)
+        fail_calls(self, box or (), never_started)
         for request in list(self.requests or ()):
             request.abandon()
         for ref, watched in list((self.watching or {}).items()):
             watched.unwatch(ref)
-        self._tell_others(reason, silent)
+        tell_others(self, reason, silent)
         # Its restart context too: each holds the end before it, and they would make a chain.
         self.instance = self.resources = self.watching = self.restart_context = None
-
-    def _fail_calls(self, box: deque[Any], never_started: bool) -> None:
-        router = self.engine.router
-        current, self.call = self.call, None
-        if current is not None and not current.settled:
-            current.fail(self.died_error(current))
-        open_calls, self.open_calls = self.open_calls, None
-        for call in open_calls or ():
-            call.fail(self.died_error(call))
-        for item in box:
-            if isinstance(item, Call):
-                if never_started and item.target == self.name and router.waits(item.target):
-                    router.place(item)  # to wait for the next incarnation
-                else:
-                    item.fail(self.died_error(item))
-            elif item[0] in (CAST, INFO) and not isinstance(item[1], NOTICES):
-                router.undelivered(self.address, self, item[1])
-
-    def _tell_others(self, reason: Reason, silent: bool) -> None:
-        engine = self.engine
-        parent, links, monitors, children = self.parent, self.links, self.monitors, self.children
-        self.links = self.monitors = self.children = None
-        for other in (links or {}).values():
-            if other.links is not None:
-                other.links.pop(self.address, None)
-            if not (silent and other is parent):
-                engine.later_signal(other, reason, self, from_parent=other.parent is self)
-        for notify in (monitors or {}).values():
-            try:
-                notify(self.address, reason)
-            except Exception as error:  # fault boundary: one watcher's failure must not keep the end from the others
-                engine.log.callback_failed(notify, error)
-        for child in (children or {}).values():
-            if not (links and child.address in links):
-                child.put_notice(ActorExitRequest(), self.address)
-        if parent is not None and parent.children is not None:
-            parent.children.pop(self.address, None)
-            if not silent and not (links and parent.address in links) and parent.alive:
-                parent.put_notice(ChildActorExited(self.address), engine.system_address)
-        engine.flush_signals()
 
 
 def exit_reason(error: BaseException) -> Reason:

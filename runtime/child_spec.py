@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, Never, Protocol, cast, get_args
 from thespian.actors import Actor
 
 from .errors import SpecError, did_you_mean
+from .messages import Opens
 
 Restart = Literal["permanent", "transient", "temporary"]
 ChildType = Literal["worker", "supervisor"]
@@ -343,12 +344,17 @@ def _bad(key: str, otp_word: str, got: Any, expected: str = "", *, one_of: tuple
 
 
 @dataclass(frozen=True, slots=True)
-class StartChild:
+class StartChild(Opens):
     """Asks a supervisor to start a child and supervise it (OTP SUP-70, DYN-02).
 
     It stands here so that an actor may ask the supervisor beside it, without knowing more of supervisors.
 
     Answers ``Started(address, info)``, or ``Ignored()`` if its start function said ignore.
+
+    Args:
+        spec: the child spec.
+        unclaimed: what is cast to the child if whoever asked has given up before the answer came; None: nothing, it
+            runs on.
 
     Raises at the caller:
         SpecError: the spec is malformed.
@@ -360,3 +366,8 @@ class StartChild:
     """
 
     spec: ChildSpec | Mapping[str, Any] | type[Actor] = field(repr=False)  # as a mapping it shows its arguments
+    unclaimed: Any = None
+
+    def farewell(self) -> Any:
+        """See :class:`~.messages.Opens`."""
+        return self.unclaimed

@@ -221,15 +221,25 @@ class Engine:
         return context
 
     def create_task(
-        self, work: Coroutine[Any, Any, Any], context: contextvars.Context | None = None
+        self,
+        work: Coroutine[Any, Any, Any],
+        context: contextvars.Context | None = None,
+        over: Callable[[asyncio.Task[Any]], None] | None = None,
     ) -> asyncio.Task[Any]:
-        """A task on the engine's loop, in a context of :meth:`context_of`, or at no actor's place."""
+        """A task on the engine's loop, in a context of :meth:`context_of`, or at no actor's place.
+
+        Args:
+            work: what it runs.
+            context: where that stands.
+            over: told of the task's end, and then has to :meth:`forget_task` it.
+        """
         task = self.loop.create_task(work, context=context or self._base_context.copy())
         self._tasks[task] = None
-        task.add_done_callback(self._forget_task, context=self._base_context)
+        task.add_done_callback(over or self.forget_task, context=self._base_context)
         return task
 
-    def _forget_task(self, task: asyncio.Task[Any]) -> None:
+    def forget_task(self, task: asyncio.Task[Any]) -> None:
+        """A task has ended."""
         self._tasks.pop(task, None)
 
     def owned_tasks(self) -> list[asyncio.Task[Any]]:

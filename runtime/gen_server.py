@@ -17,7 +17,8 @@ actor; its supervisor decides what then. An expected failure is a reply: ``retur
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from thespian.actors import ActorAddress
@@ -25,6 +26,7 @@ from thespian.actors import ActorAddress
 from .address import LocalAddress
 from .calls import AwaitedCall, Call, RequestedCall, crossing
 from .cell import Cell, exit_reason
+from .context import Context
 from .errors import CallCancelled, Error, UsageError
 from .handlers import HandlerTable, build_tables, call, cast, check_limit, info
 from .items import CAST
@@ -86,6 +88,13 @@ class GenServer(Process):
 
     def terminate(self, reason: Reason) -> Any:
         """Clean up. Plain or async. Not run on a kill, nor for signals when not trapping exits (OTP GS-09)."""
+
+    def format_status(self) -> Mapping[str, Any]:
+        """What :class:`~.messages.GetState` tells of this actor (OTP format_status); by default its attributes.
+
+        Values are shown as short texts, and masked if they are named like a secret.
+        """
+        return self.__dict__
 
     def unhandled(self, message: Any) -> None:
         """A plain message nobody handles: counted and dropped (OTP GS-12)."""
@@ -227,6 +236,21 @@ class GenServer(Process):
         if not cell.guards or cell.may_act(caller.fail, crossing(error)):
             caller.fail(crossing(error))
 
+    def forward(self, target: Target, caller: Call | None = None) -> NoReply:
+        """Have another actor answer the call being served: ``return self.forward("module/qa/1")``.
+
+        It is as if that one had been asked: its answer goes to the caller directly, deadline, trace and cancellation
+        are the call's own, a name that is restarting is waited for. What becomes of this actor is of no concern to
+        the call any more.
+
+        Args:
+            target: a name or an address.
+            caller: a call that was left open before, instead of the one being served.
+        """
+        cell, asked = self._myRef, caller or self.caller
+        cell.act(cell.engine.router.pass_on, asked, target, cell.namespace)
+        return NoReply()
+
     def serve(self, work: Coroutine[Any, Any, Any]) -> NoReply:
         """Serve the current call in a task, so that the next message need not wait: ``return self.serve(...)``.
 
@@ -237,15 +261,12 @@ class GenServer(Process):
         if served.settled:
             work.close()
             return NoReply()
-
-        def start() -> None:
-            task = cell.start_task(
-                work, call=served, context=context, finish=lambda done: _end_service(cell, served, done)
-            )
-            served.attach(task)
-
-        cell.act(start)
+        cell.act(_start_service, cell, served, work, context)
         return NoReply()
+
+
+def _start_service(cell: Cell, served: Call, work: Coroutine[Any, Any, Any], context: Context | None) -> None:
+    served.attach(cell.start_task(work, call=served, context=context, finish=partial(_end_service, cell, served)))
 
 
 def _end_service(cell: Cell, served: Call, task: asyncio.Task[Any]) -> None:

@@ -91,11 +91,21 @@ class Host:
         self._engine.adopt_loop(loop, threading.get_ident())
         loop.call_soon(ready.set)
         try:
-            loop.run_forever()
+            while self._interrupted(loop.run_forever):
+                pass
             loop.run_until_complete(loop.shutdown_asyncgens())
         finally:
             asyncio.set_event_loop(None)
             loop.close()
+
+    def _interrupted(self, run: Callable[[], None]) -> bool:
+        """Whether the loop has to go on: asyncio breaks it off when a task of anybody's ends with ``sys.exit``."""
+        try:
+            run()
+        except (SystemExit, KeyboardInterrupt) as error:  # fault boundary: a task ends itself, not this thread
+            self._engine.log.task_exited(error)
+            return True
+        return False
 
     async def _watch_loop(self) -> None:
         """Wait on the caller's loop until that is about to close (``asyncio.run`` cancels what still runs)."""

@@ -44,4 +44,5 @@ class IdSource:
             self._last = stamp
             tail = self._rng.getrandbits(62)
         # 48 bits of milliseconds, version 7, 12 bits of fraction, variant 2, 62 random bits.
-        return f"{stamp >> 12 & 0xFFFFFFFFFFFF:012x}7{stamp & 0xFFF:03x}{0b10 << 62 | tail:016x}"
+        head = (stamp >> 12 & 0xFFFFFFFFFFFF) << 16 | 0x7000 | stamp & 0xFFF
+        return f"{head << 64 | 0b10 << 62 | tail:032x}"

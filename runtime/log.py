@@ -180,6 +180,10 @@ class EngineLog:
         name = getattr(function, "__qualname__", repr(function))
         self._log.error("a function called by the engine failed", function=name, exc_info=error)
 
+    def task_exited(self, error: BaseException) -> None:
+        """A task that is no actor's own, such as one of ``asyncio.gather``, ended with ``sys.exit``."""
+        self._log.error("a task ended with an exit; the engine goes on", exc_info=error)
+
     def stop_overdue(self, running: Cell | None, seconds: float) -> None:
         """The engine does not stop, because a handler holds its thread."""
         actor = "nobody" if running is None else running.label

@@ -63,6 +63,19 @@ class TaskFailed:
     reason: Reason
 
 
+class Opens:
+    """Base of requests whose answer hands over an actor, its ``address``, that is of use only to whoever asked.
+
+    If nobody takes the answer, because its caller has given up at the last moment, the engine takes leave of it.
+    """
+
+    __slots__ = ()
+
+    def farewell(self) -> Any:
+        """What to cast to it then; None for nothing."""
+        raise TypeError(f"{type(self).__name__} does not say how to take leave of what it opens")
+
+
 class SystemMessage:
     """Base of the messages the engine answers for every GenServer (OTP ``sys``)."""
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
 from typing import Any, Final, Literal, NamedTuple
 
 from .address import LocalAddress
@@ -23,6 +24,9 @@ SHARED_KINDS: Final = ("core/", "observers/")
 """Names that are the same in every namespace."""
 MAX_DEAD: Final = 10_000
 """Dead names kept; the oldest is forgotten first."""
+
+NEAR_IDS: Final = 0.5
+"""How alike ids are to be for a hint, from 0 to 1; they are short."""
 
 
 class NameEntry(NamedTuple):
@@ -107,6 +111,21 @@ class NameTable:
     def entries(self) -> Iterator[NameEntry]:
         """All entries, in the order in which the names were first used. From any thread."""
         return iter(tuple(self._entries.values()))
+
+    def near(self, name: str) -> str:
+        """A hint ``; did you mean 'x'?`` at the nearest name there is, or an empty text. From any thread.
+
+        Kind and id are compared each for itself: what two names of a kind have in common says nothing.
+        """
+        ids: dict[str, list[str]] = {}
+        for known in tuple(self._entries):
+            kind, _, id = known.rpartition("/")
+            ids.setdefault(kind, []).append(id)
+        kind, slash, id = name.rpartition("/")
+        places = get_close_matches(kind, ids) if slash else sorted(ids, key=bool)
+        near = [f"{place}/{match}" for place in places for match in get_close_matches(id, ids[place], 1, NEAR_IDS)]
+        near += [f"{place}/{id}" for place in ids if id in ids[place]]  # the very id, but of another kind
+        return f"; did you mean {near[0].removeprefix('/')!r}?" if near else ""
 
     def subscribe(self, watcher: Watcher) -> Callable[[], None]:
         """Have ``watcher(entry, change)`` called on the engine's thread at every change.

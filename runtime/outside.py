@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from thespian.actors import Actor
 
-from .calls import BlockingCall, Call, CallbackCall
+from .calls import BlockingCall, Call, FutureCall
 from .context import Context
 from .errors import ApplicationDown, CallTimeout, Error, ForkedProcess, StartError, WrongThread
 from .outcomes import Started
@@ -210,18 +210,9 @@ class Outside:
             ForkedProcess: this is a forked child.
         """
         self.check_process()
-        loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Any] = loop.create_future()
-        same = self.on_thread()
-
-        def done(call: Call) -> None:
-            if same:
-                _settle(answer, call)
-            elif not loop.is_closed():
-                loop.call_soon_threadsafe(_settle, answer, call)
-
-        call = CallbackCall(self._engine, target, message, timeout, None, None, context, done)
-        if same:
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        call = FutureCall(self._engine, target, message, timeout, None, None, context, answer)
+        if self.on_thread():
             if self.closed:
                 raise self._engine.router.down()
             self._place(call, namespace, fail_fast)
@@ -317,12 +308,3 @@ class Outside:
                 f"this engine belongs to process {self._pid}; process {os.getpid()} was forked from it: start another",
                 owner=self._pid,
             )
-
-
-def _settle(answer: asyncio.Future[Any], call: Call) -> None:
-    if answer.done():
-        return
-    if call.error is not None:
-        answer.set_exception(call.error)
-    else:
-        answer.set_result(call.value)

@@ -22,7 +22,6 @@ from .errors import (
     CallError,
     NameUnavailable,
     NoProcess,
-    did_you_mean,
 )
 from .items import CAST
 from .names import WAITING, NameEntry, qualify
@@ -71,6 +70,14 @@ class Router:
         entry = self._engine.names.get(qualify(namespace, name))
         cell = None if entry is None or entry.state == "dead" or entry.address is None else entry.address.cell
         return cell if cell is not None and cell.alive else None
+
+    def running(self, target: Any, namespace: str) -> tuple[str, Cell | None]:
+        """A name in full, and the cell that runs under it now."""
+        name = qualify(namespace, str(target))
+        entry = self._engine.names.get(name)
+        if entry is None or entry.state != "running" or entry.address is None:
+            return name, None
+        return name, entry.address.cell
 
     # -- plain messages and casts ----------------------------------------------------------------
 
@@ -128,6 +135,23 @@ class Router:
         cell.put_call(call)
         if call.deadline is not None and not call.settled:
             self._engine.scheduler.watch_deadline(call)
+
+    def pass_on(self, call: Call, target: Any, namespace: str = "") -> None:
+        """Have somebody else answer a call that was placed before; deadline, trace and cancellation stay its own."""
+        if not call.settled:
+            call.let_go()
+            call.target = target
+            self.place(call, namespace)
+
+    def load(self, target: Any, namespace: str = "") -> int:
+        """How many messages wait for an actor, and calls that it has taken and not answered."""
+        cell = self.cell_of(target, namespace)
+        return 0 if cell is None else len(cell.mailbox or ()) + len(cell.open_calls or ())
+
+    def children(self, target: Any, namespace: str = "") -> int:
+        """How many children an actor has now."""
+        cell = self.cell_of(target, namespace)
+        return 0 if cell is None else len(cell.children or ())
 
     def waits(self, name: str) -> bool:
         """Whether calls to this name wait for its next incarnation now."""
@@ -192,7 +216,7 @@ class Router:
         names = self._engine.names
         if not isinstance(call.target, str) or len(names) > MAX_COMPARED:
             return ""
-        return did_you_mean(call.target, (entry.name for entry in names.entries()))
+        return names.near(call.target)
 
     def down(self) -> ApplicationDown:
         """The error of calls that the engine's end finds open."""

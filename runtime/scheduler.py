@@ -87,7 +87,11 @@ class Scheduler:
             return
         self._credit -= 1
         self._draining = True
-        cell = call.target.cell if type(call.target) is LocalAddress else None
+        target = call.target
+        if type(target) is LocalAddress:
+            cell = target.cell
+        else:
+            call.target, cell = self.router.running(target, caller.namespace)
         # Idle: nothing waits before the call, and who is idle does not wait for its maker either. Not itself:
         # a handler of the caller must not take the caller's scope for its own.
         if (
@@ -99,6 +103,7 @@ class Scheduler:
             and self._answered_now(cell, call)
         ):
             return
+        call.target = target
         token = SCOPE.set(None)
         try:
             self.router.place(call, caller.namespace, fail_fast)

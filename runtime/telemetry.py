@@ -218,8 +218,10 @@ class Span:
         if self._started is not None:
             raise UsageError(f"expected a fresh span, got one that was entered before, at {self._prefix}")
         self._started = self._clock.monotonic()
-        times = {"monotonic_time": self._started, "system_time": self._clock.time()}
-        self._telemetry.execute((*self._prefix, "start"), times, dict(self._metadata))
+        begun = (*self._prefix, "start")
+        if self._telemetry.listens(begun):
+            times = {"monotonic_time": self._started, "system_time": self._clock.time()}
+            self._telemetry.execute(begun, times, dict(self._metadata))
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:

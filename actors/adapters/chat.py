@@ -30,7 +30,7 @@ from typing import Any, Final
 from ...runtime.errors import ParseError
 from ..lm import Message
 from ..signature import Signature
-from ..signature_answers import parse_value
+from ..signature_answers import parse_value, read_fields
 from ..signature_field import Field
 from ..signature_types import STR, FieldType
 from ..signature_values import KEPT, Checking, shorten, value_text
@@ -54,9 +54,8 @@ class ChatAdapter:
         self, signature: Signature, inputs: Mapping[str, Any], demos: Sequence[Mapping[str, Any]] = ()
     ) -> list[Message]:
         """One system message, two messages a demo, and the question. See :class:`~..adapter.Adapter`."""
-        messages = [Message("system", _system(signature))]
-        request = _request(signature)
-        end = _section(_end(signature), "")
+        system, request, end = _frame(signature)
+        messages = [system]
         for demo in demos:
             messages.append(Message("user", f"{_filled(signature.inputs, demo)}\n\n{request}".lstrip()))
             messages.append(Message("assistant", f"{_filled(signature.outputs, demo)}\n\n{end}"))
@@ -71,7 +70,7 @@ class ChatAdapter:
         """The outputs in an answer. See :class:`~..adapter.Adapter`."""
         try:
             sections = read_sections(signature, text)
-            return {field.name: _value(field, sections, checking) for field in signature.outputs}
+            return read_fields(signature, lambda field: _value(field, sections, checking))
         except ParseError as error:
             error.facts["text"] = shorten(text, KEPT)
             raise
@@ -85,6 +84,11 @@ class ChatAdapter:
 
 
 @lru_cache(maxsize=256)
+def _frame(signature: Signature) -> tuple[Message, str, str]:
+    """What all prompts of a signature have in common: the system message, the request, and the last section."""
+    return Message("system", _system(signature)), _request(signature), _section(_end(signature), "")
+
+
 def _system(signature: Signature) -> str:
     everything = (*signature.inputs, *signature.outputs)
     layout = [_section(field.name, f"{{{field.name}}}{_note(field)}") for field in everything]
@@ -137,7 +141,6 @@ _RULES: Final = {
 }
 
 
-@lru_cache(maxsize=256)
 def _request(signature: Signature) -> str:
     steps = [
         f"`[[ ## {field.name} ## ]]`{f' ({rule})' if (rule := _rule(field)) else ''}" for field in signature.outputs

@@ -12,6 +12,7 @@ from typing import Final
 
 from ...runtime.errors import ParseError
 from ..signature import Signature
+from .backlog import Backlog
 from .chat_marks import MARKER, read_sections, unescape
 
 # The beginnings of a line that may still become a marker.
@@ -34,6 +35,7 @@ class ChatFieldReader:
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
         self._whole: list[str] = []
+        self._backlog = Backlog()
         self._rest = ""  # not looked at yet
         self._field: str | None = None  # whose text it is
         self._seen: set[str] = set()
@@ -45,49 +47,51 @@ class ChatFieldReader:
     def feed(self, text: str) -> list[tuple[str, str]]:
         """Read further text; (field, text) pairs that it brings."""
         self._whole.append(text)
-        if self._fenced is None:
-            beginning = "".join(self._whole).lstrip()
-            if len(beginning) < 3:
-                if beginning and not "```".startswith(beginning):
-                    self._fenced = False
-            else:
-                self._fenced = beginning.startswith("```")
-        self._rest += text
-        if self._fenced is not False:
-            return []
-        return self._read()
+        return self._go_on(self._backlog.add(text, len(self._rest) + len(self._held)))
 
     def close(self) -> list[tuple[str, str]]:
         """The answer is at its end."""
+        pairs = self._go_on(self._backlog.rest())
         if not self._seen:
             try:
                 found = read_sections(self._signature, "".join(self._whole))
             except ParseError:
                 return []  # the whole answer is refused with reasons
             return [(name, unescape(body)) for name, (body, _) in found.items() if body]
-        pairs = self._read()
         if self._rest and not MARKER.match(self._rest):
             pairs += self._text(self._rest)
         self._rest = ""
         return pairs + self._flush()
 
+    def _go_on(self, text: str) -> list[tuple[str, str]]:
+        if self._fenced or not text:
+            return []
+        self._rest += text
+        if self._fenced is None:
+            beginning = self._rest[: len(self._rest) - len(self._rest.lstrip()) + 3].lstrip()
+            if len(beginning) == 3 or not "```".startswith(beginning):
+                self._fenced = beginning == "```"
+        return self._read() if self._fenced is False else []
+
     def _read(self) -> list[tuple[str, str]]:
         pairs: list[tuple[str, str]] = []
-        while self._rest:
+        rest, at, start = self._rest, 0, 0
+        while at < len(rest):
             if self._line_start:
-                marker = _WHOLE.match(self._rest)
+                marker = _WHOLE.match(rest, at)
                 if marker is not None:
+                    pairs += self._text(rest[start:at])
                     pairs += self._open(marker[1])
-                    self._rest = self._rest[marker.end() :]
+                    at = start = marker.end()
                     self._line_start = False
                     continue
-                if _MAY_BE_MARKER.fullmatch(self._rest) or MARKER.match(self._rest):
+                if _MAY_BE_MARKER.fullmatch(rest, at) or MARKER.match(rest, at):
                     break
-            line, newline, _ = self._rest.partition("\n")
-            part = line + newline
-            self._rest = self._rest[len(part) :]
-            self._line_start = bool(newline)
-            pairs += self._text(part)
+            newline = rest.find("\n", at)
+            self._line_start = newline >= 0
+            at = newline + 1 if newline >= 0 else len(rest)
+        pairs += self._text(rest[start:at])
+        self._rest = rest[at:]
         return pairs
 
     def _open(self, name: str) -> list[tuple[str, str]]:
@@ -105,7 +109,7 @@ class ChatFieldReader:
         return [(self._field, unescape(held))] if held and self._field else []
 
     def _text(self, text: str) -> list[tuple[str, str]]:
-        if self._field is None:
+        if self._field is None or not text:
             return []
         text = self._held + text
         if not self._started:

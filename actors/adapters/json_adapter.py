@@ -17,13 +17,14 @@ from typing import Any
 from ...runtime.errors import ParseError
 from ..lm import Message
 from ..signature import Signature
-from ..signature_answers import json_value
+from ..signature_answers import json_value, read_fields
 from ..signature_constraints import checker
 from ..signature_field import Field
 from ..signature_values import KEPT, Checking, shorten, unwritable
 from .json_reader import JsonFieldReader, Member, read_answer
 from .json_schema import output_schema, response_format
 from .json_text import WrongJsonError
+from .plain_json import plain_object
 from .prompts import listed, task
 
 
@@ -54,6 +55,9 @@ class JsonAdapter:
 
     def parse(self, signature: Signature, text: str, *, checking: Checking = "lenient") -> dict[str, Any]:
         """The outputs in an answer. See :class:`~..adapter.Adapter`."""
+        quick = _quick(signature, text, checking)
+        if quick is not None:
+            return quick
         try:
             return _outputs(signature, text, checking)
         except ParseError as error:
@@ -104,6 +108,21 @@ def _plain(field: Field, value: Any) -> Any:
 # -- reading -------------------------------------------------------------------------------------
 
 
+def _quick(signature: Signature, text: str, checking: Checking) -> dict[str, Any] | None:
+    """The outputs, if the answer is a plain object with all of them; whatever else it is is looked at more closely."""
+    if any(field.type.without_none.name == "Decimal" for field in signature.outputs):
+        return None  # a decimal keeps its digits, which Python's parser does not
+    found = plain_object(text)
+    if found is None or not all(field.name in found for field in signature.outputs):
+        return None
+    try:
+        return {
+            field.name: json_value(field, found[field.name], "", "", checking=checking) for field in signature.outputs
+        }
+    except ParseError:
+        return None
+
+
 def _outputs(signature: Signature, text: str, checking: Checking) -> dict[str, Any]:
     try:
         found, others = read_answer(signature.output_names, text)
@@ -111,7 +130,7 @@ def _outputs(signature: Signature, text: str, checking: Checking) -> dict[str, A
         place = _place(text, error.place)
         message = f"expected {error.expected}, got {error.got}, at {place}"
         raise ParseError(message, expected=error.expected, got=error.got, where=place) from None
-    return {field.name: _value(field, found, others, text, checking) for field in signature.outputs}
+    return read_fields(signature, lambda field: _value(field, found, others, text, checking))
 
 
 def _value(field: Field, found: Mapping[str, Member], others: list[str], text: str, checking: Checking) -> Any:

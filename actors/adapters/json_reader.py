@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from ..json_values import json_text
 from ..signature import Signature
+from .backlog import Backlog
 from .json_text import JsonText, Step, WrongJsonError, same
 
 MAX_STARTS: Final = 32
@@ -54,6 +55,7 @@ class AnswerReader:
         self._seen: set[str] = set()
         self._half = ""
         self._text = JsonText()
+        self._backlog = Backlog()
         self._pairs: list[tuple[str, str]] = []
         self._work: Step[None] | None = self._answer()
 
@@ -61,25 +63,27 @@ class AnswerReader:
         """Read further text; the (field, text) pairs that it brings."""
         text = self._half + text
         self._half = text[-1:] if "\ud800" <= text[-1:] < "\udc00" else ""
+        # Halves of surrogate pairs may come apart; such as stay alone are no text.
         if self._work is not None:
-            # Halves of surrogate pairs may come apart; such as stay alone are no text.
-            self._text.add(json_text(text.removesuffix(self._half)))
-            self._go_on()
+            self._go_on(self._backlog.add(json_text(text.removesuffix(self._half)), self._text.kept))
         return self._given()
 
     def close(self) -> list[tuple[str, str]]:
         """The answer is at its end."""
         if self._work is not None:
             self._text.ended = True
-            self._go_on()
+            self._go_on(self._backlog.rest())
         return self._given()
 
     def _given(self) -> list[tuple[str, str]]:
         pairs, self._pairs = self._pairs, []
         return pairs
 
-    def _go_on(self) -> None:
+    def _go_on(self, text: str) -> None:
         assert self._work is not None
+        if not text and not self._text.ended:
+            return
+        self._text.add(text)
         try:
             next(self._work)
         except StopIteration:

@@ -63,9 +63,15 @@ class JsonText:
 
     def add(self, text: str) -> None:
         """Further text. What was read is forgotten, up to the place that :meth:`keep` named."""
-        start = (self.at if self._kept is None else min(self._kept, self.at)) - self._base
+        start = len(self._text) - self.kept
         self._text = self._text[start:] + text
         self._base += start
+
+    @property
+    def kept(self) -> int:
+        """How many characters are not forgotten."""
+        start = self.at if self._kept is None else min(self._kept, self.at)
+        return len(self._text) - (start - self._base)
 
     def keep(self, place: int | None) -> None:
         """Forget nothing from here on; None: nothing is needed any more."""

@@ -52,6 +52,6 @@ def make_kind(kind: str, options: Mapping[str, Any]) -> ModuleKind:
     options_of(kind)
     for each in fields(KINDS[kind]):  # type: ignore[arg-type]  # as above
         if each.init and each.default is MISSING and each.name not in options:
-            message = f"expected a {each.name} for the kind {kind}, got nothing, at {each.name}"
-            raise ConfigError(message, path=each.name, expected=f"a {each.name}", got=None)
+            message = f"expected the option {each.name} of the kind {kind}, got nothing, at {each.name}"
+            raise ConfigError(message, path=each.name, expected=f"the option {each.name}", got=None)
     return KINDS[kind](**options)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...runtime.errors import LMError, ParseError
+from ...runtime.errors import CallError, LMError, ParseError
 from ..prediction import Prediction
 from ..program_state import ONLY
 from ..reward import Reward
@@ -28,14 +28,14 @@ class BestOfN(Reward):
         """The best answer; the first of equals. One that fails is passed over, unless all do.
 
         Raises:
-            LMError, ParseError: every answer failed; the last failure.
+            LMError, CallError, ParseError: every answer failed; the last failure.
         """
         best: tuple[float, Prediction] | None = None
         failed: Exception | None = None
         for number in range(self.n):
             try:
                 prediction = await calls.predict(ONLY, inputs, rollout=str(number))
-            except (LMError, ParseError) as error:
+            except (LMError, CallError, ParseError) as error:
                 failed = error
                 continue
             score = (await self.score(calls.actor, inputs, prediction)).score

@@ -12,6 +12,7 @@ from pydantic_core import PydanticSerializationError, to_json
 
 from ...runtime.errors import ConfigError, Error, did_you_mean
 from ..events import stamp
+from ..foreign_code import text_of
 from ..lm import Message, ToolCall
 from ..prediction import Prediction
 from ..program_state import ONLY
@@ -66,7 +67,13 @@ class ReAct:
         return "react"
 
     def signature(self, given: Signature) -> Signature:
-        """The declared one."""
+        """The declared one.
+
+        Raises:
+            ConfigError: it has a field of the name of the prediction's further one.
+        """
+        if TRAJECTORY in given.fields:
+            raise _refuse("signature", f"a signature without a field {TRAJECTORY!r}, which react adds", str(given))
         return given
 
     def predictors(self, given: Signature) -> Mapping[str, Signature]:
@@ -132,20 +139,28 @@ class ReAct:
         if tool is None:
             known = ", ".join(self._tools)
             hint = did_you_mean(wanted.name, self._tools)
-            return f"Error: there is no tool {wanted.name!r}{hint}; there are {known}", "unknown_tool"
+            return _failed(f"there is no tool {wanted.name[:100]!r}{hint}; there are {known}"), "unknown_tool"
         try:
             arguments = tool.arguments(wanted.arguments)
         except BadArgumentsError as error:
-            return f"Error: bad arguments: {error}", "bad_arguments"
+            return _failed(f"bad arguments: {error}"), "bad_arguments"
         try:
             async with asyncio.timeout(self.tool_timeout):
                 return _text(await tool.run(calls.actor, arguments, self.tool_timeout)), None
         except TimeoutError:
-            return f"Error: {tool.name} did not end within {self.tool_timeout:g} s", "timeout"
+            return _failed(f"{tool.name} did not end within {self.tool_timeout:g} s"), "timeout"
+        except asyncio.CancelledError:
+            if (task := asyncio.current_task()) is None or task.cancelling():
+                raise
+            return _failed(f"{tool.name} cancelled itself"), "cancelled"
         except Error as error:
-            return f"Error: {error.message}"[:LONGEST], error.code
-        except Exception as error:  # fault boundary: a tool is the user's; its failure is for the model to deal with
-            return f"Error: {type(error).__name__}: {error}"[:LONGEST], "tool_failed"
+            return _failed(error.message), error.code
+        except (Exception, SystemExit) as error:  # fault boundary: a tool's failure is for the model
+            return _failed(f"{type(error).__name__}: {text_of(error)}"), "tool_failed"
+
+
+def _failed(why: str) -> str:
+    return _cut(f"Error: {why}")
 
 
 def _text(result: object) -> str:
@@ -156,6 +171,10 @@ def _text(result: object) -> str:
             text = to_json(result).decode()
         except PydanticSerializationError:
             text = repr(result)
+    return _cut(text)
+
+
+def _cut(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ...runtime.errors import LMError, ParseError
+from ...runtime.errors import CallError, LMError, ParseError
 from ..lm import Message
 from ..prediction import Prediction
 from ..program_state import ONLY
@@ -30,7 +30,7 @@ class Refine(Reward):
         """The best answer; the first of equals. A later round that fails ends the search with what there is.
 
         Raises:
-            LMError, ParseError: the first answer failed.
+            LMError, CallError, ParseError: the first answer failed.
         """
         best = last = await calls.predict(ONLY, inputs)
         highest = said = await self.score(calls.actor, inputs, last)
@@ -39,7 +39,7 @@ class Refine(Reward):
                 break
             try:
                 last = await calls.predict(ONLY, inputs, after=_advice(last, said))
-            except (LMError, ParseError):
+            except (LMError, CallError, ParseError):
                 break  # what was paid for is better than nothing
             said = await self.score(calls.actor, inputs, last)
             if said.score > highest.score:

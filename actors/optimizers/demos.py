@@ -97,10 +97,15 @@ class Teacher:
         new = [index for index in indexes if index not in self._outcomes]
         if not new:
             return
-        examples = [self._bench.train[index] for index in new]
-        outcomes = await self._bench.run(self._state, examples, trial=f"teacher/{self._rounds}", trace=True)
-        self._rounds += 1
-        self._outcomes.update(zip(new, outcomes, strict=True))
+        groups: dict[str, tuple[ProgramState, list[int]]] = {}
+        for index in new:
+            state = _unaided(self._state, self._bench.train[index])
+            groups.setdefault(state.key, (state, []))[1].append(index)
+        for state, members in groups.values():
+            examples = [self._bench.train[index] for index in members]
+            outcomes = await self._bench.run(state, examples, trial=f"teacher/{self._rounds}", trace=True)
+            self._rounds += 1
+            self._outcomes.update(zip(members, outcomes, strict=True))
 
     def _is_right(self, index: int) -> bool:
         outcome = self._outcomes[index]
@@ -113,6 +118,16 @@ class Teacher:
             if calls:  # the last is the one that led to the answer
                 found.append({**plain(calls[-1].inputs), **plain(calls[-1].outputs)})
         return tuple(found)
+
+
+def _unaided(state: ProgramState, example: Example) -> ProgramState:
+    """The state without worked examples that give the example's answer away."""
+    inputs = plain(example.inputs()) if example.has_inputs else {}
+    for name, each in state.predictors.items():
+        demos = tuple(demo for demo in each.demos if not inputs or not inputs.items() <= demo.items())
+        if len(demos) < len(each.demos):
+            state = state.with_predictor(name, replace(each, demos=demos))
+    return state
 
 
 NO_LESSON = Lesson((), {})

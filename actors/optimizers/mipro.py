@@ -1,26 +1,34 @@
 """MIPRO: instructions and worked examples, searched for together.
 
 After Opsahl-Ong et al., "Optimizing Instructions and Demonstrations for Multi-Stage Language Model Programs", EMNLP
-2024: make sets of worked examples, have instructions proposed for each predictor, then let a Bayesian search find the
-combination that does best on validation.
+2024 (arXiv:2406.11695): make sets of worked examples, have instructions proposed for each predictor from all that is
+known (the program, its data, what went well), then let a Bayesian search find the combination that does best on
+validation. Unlike there, who proposes what was proposed already is asked again, and told so.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from typing import Any, Final
 
+from ..examples import Example
 from ..program_state import PredictorState, ProgramState
 from .bench import Bench
 from .demos import NO_LESSON, DemoOptions, Teacher, predictor_state, shuffled, with_demos
 from .option_checks import check_number, check_whole
-from .proposals import TIPS, Proposer, proposal_prompt
+from .proposals import TIPS, Grounds, Proposer, proposal_prompt
 from .search import Search, in_order, mean, scores_of
 from .tpe import Combination, Tpe, load_optuna
 
-_EXAMPLES = 5
+_EXAMPLES: Final = 5
 """Examples that a proposal sees."""
+_DEMOS: Final = 3
+"""Worked examples that it sees."""
+_DESCRIBED: Final = 20
+"""Examples from which the data are described."""
+_ROUNDS: Final = 3
+"""How often proposals are asked for until there are enough different ones."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +36,7 @@ class Mipro(DemoOptions):
     """Searches for instructions and worked examples together. Needs the extra ``dspex[optimize]``.
 
     Args:
-        proposals: instructions asked for each predictor, beside those it has.
+        proposals: different instructions wanted for each predictor, beside those it has.
         demo_sets: sets of worked examples made, beside those it has.
         generations: steps.
         generation: combinations tried at the same time; a step.
@@ -75,7 +83,7 @@ class Mipro(DemoOptions):
         await search.begin()
         if not search.perfect:
             sets = await self._demo_sets(bench)
-            instructions = await self._instructions(bench)
+            instructions = await self._instructions(bench, sets)
             await _Combinations(self, search, sets, instructions).run()
         return search.result
 
@@ -90,29 +98,50 @@ class Mipro(DemoOptions):
             sets.append(with_demos(bench, lesson, order, self.max_demos))
         return sets
 
-    async def _instructions(self, bench: Bench) -> dict[str, list[str | None]]:
+    async def _instructions(self, bench: Bench, sets: Sequence[ProgramState]) -> dict[str, list[str | None]]:
         """For each predictor what it has, and what was proposed."""
+        found = {name: [predictor_state(bench.base, name).instructions] for name in bench.predictors}
+        if not self.proposals:
+            return found
         proposer = Proposer(bench, self.temperature)
-        work = [
-            proposer.propose(self._prompt(bench, name, number), trial=f"propose/{name}", ordinal=number)
-            for name in bench.predictors
-            for number in range(self.proposals)
-        ]
-        answers, stopped = await in_order(work)
-        if stopped is not None:
-            raise stopped
+        data = await proposer.describe(_some(bench, _DESCRIBED))
+        asked = dict.fromkeys(found, 0)
+        for _ in range(_ROUNDS):
+            work: list[Coroutine[Any, Any, str | None]] = []
+            wanted = [name for name, have in found.items() for _ in range(self.proposals + 1 - len(have))]
+            for name in wanted:
+                number = asked[name]
+                asked[name] += 1
+                grounds = self._grounds(bench, name, number, sets[number % len(sets)], data, found[name])
+                prompt = proposal_prompt(name, found[name][0], grounds)
+                work.append(proposer.propose(prompt, trial=f"propose/{name}", ordinal=number))
+            answers, stopped = await in_order(work)
+            if stopped is not None:
+                raise stopped
+            for name, text in zip(wanted, answers, strict=True):
+                if text is not None and text not in found[name]:
+                    found[name].append(text)
+            if not any(answers):
+                break
         proposer.warn_if_in_vain()
-        found: dict[str, list[str | None]] = {}
-        for place, name in enumerate(bench.predictors):
-            first = place * self.proposals
-            proposed = [text for text in answers[first : first + self.proposals] if text is not None]
-            found[name] = list(dict.fromkeys(chain([predictor_state(bench.base, name).instructions], proposed)))
         return found
 
-    def _prompt(self, bench: Bench, name: str, number: int) -> str:
-        now = predictor_state(bench.base, name).instructions
-        examples = bench.rng.sample(list(bench.train), min(_EXAMPLES, len(bench.train)))
-        return proposal_prompt(name, bench.predictors[name], now, examples, TIPS[number % len(TIPS)])
+    def _grounds(
+        self, bench: Bench, name: str, number: int, shown: ProgramState, data: str | None, have: Sequence[str | None]
+    ) -> Grounds:
+        return Grounds(
+            program=bench.predictors,
+            data=data,
+            examples=_some(bench, _EXAMPLES),
+            demos=predictor_state(shown, name).demos[:_DEMOS],
+            tip=TIPS[number % len(TIPS)],
+            others=[each for each in have[1:] if each is not None],
+        )
+
+
+def _some(bench: Bench, most: int) -> list[Example]:
+    """Examples to learn from, drawn by lot."""
+    return bench.rng.sample(list(bench.train), min(most, len(bench.train)))
 
 
 class _Combinations:

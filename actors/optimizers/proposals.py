@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
-from ...runtime.errors import LMAuthError, LMError, LMQuotaExceeded
+from ...runtime.errors import LMError
 from ...runtime.log import get_logger
 from ..adapters.prompts import listed, task
 from ..examples import Example
+from ..run_tries import HOPELESS
 from ..signature import Signature
 from ..signature_values import shorten
 from .bench import Bench, Outcome
@@ -46,19 +48,35 @@ class Proposer:
         self.asked = 0
         self.unusable = 0
 
+    async def describe(self, examples: Sequence[Example]) -> str | None:
+        """What the data are like, in the model's words; None if it failed: instructions can be written without.
+
+        Raises:
+            RunStopped: the bench wants no more.
+            Error: one that the next prompt would meet too (a key that is refused, no connection...).
+        """
+        try:
+            found = await self._bench.ask(data_prompt(examples), trial="describe", temperature=self._temperature)
+        except HOPELESS:
+            raise
+        except LMError as error:
+            self._log.warning("the data were not described", error=error.code)
+            return None
+        return shorten(found.strip(), SHOWN) or None
+
     async def propose(self, prompt: str, *, trial: str, ordinal: int = 0) -> str | None:
         """Instructions; None if the model failed or wrote none: that is no reason to end a search.
 
         Raises:
             RunStopped: the bench wants no more.
-            LMAuthError, LMQuotaExceeded: the next prompt would meet that too.
+            Error: one that the next prompt would meet too (a key that is refused, no connection...).
         """
         self.asked += 1
         try:
             found = read_instructions(
                 await self._bench.ask(prompt, trial=trial, ordinal=ordinal, temperature=self._temperature)
             )
-        except (LMAuthError, LMQuotaExceeded):
+        except HOPELESS:
             raise
         except LMError as error:
             self._log.warning("no instructions were proposed", trial=trial, error=error.code)
@@ -79,19 +97,60 @@ def read_instructions(text: str) -> str | None:
     return found if 0 < len(found) <= LONGEST else None
 
 
-def proposal_prompt(
-    name: str, signature: Signature, instructions: str | None, examples: Sequence[Example], tip: str
-) -> str:
-    """What asks for instructions from the task alone."""
+def data_prompt(examples: Sequence[Example]) -> str:
+    """What asks for a description of the data."""
     return "\n\n".join(
         (
-            "Write the instructions for a language model that does one step of a program.",
-            _about(name, signature, instructions),
-            "Examples of what the program gets, and of what a good answer has:\n" + "\n".join(map(_shown, examples)),
-            f"Tip: {tip}",
-            _ANSWER,
+            _DESCRIBE,
+            _examples(examples),
         )
     )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounds:
+    """What instructions for a step are proposed from.
+
+    Attributes:
+        program: its steps, by name.
+        data: a description of the data, or None.
+        examples: of the program's work.
+        demos: worked examples of the step.
+        tip: how to go about it.
+        others: instructions that were proposed before.
+    """
+
+    program: Mapping[str, Signature]
+    data: str | None
+    examples: Sequence[Example]
+    demos: Sequence[Mapping[str, Any]]
+    tip: str
+    others: Sequence[str]
+
+
+def proposal_prompt(name: str, instructions: str | None, grounds: Grounds) -> str:
+    """What asks for instructions from the program and its data: MIPRO's grounded proposal.
+
+    Args:
+        name: the step.
+        instructions: those it has, if they are not its signature's.
+        grounds: what else is known.
+    """
+    program = grounds.program
+    parts = ["Write the instructions for a language model that does one step of a program."]
+    if len(program) > 1:
+        steps = "\n".join(f"- `{each}`: {signature}" for each, signature in program.items())
+        parts.append(f"The program's steps:\n{steps}")
+    parts.append(_about(name, program[name], instructions))
+    if grounds.data is not None:
+        parts.append(f"About the data:\n{grounds.data}")
+    parts.append(_examples(grounds.examples))
+    if grounds.demos:
+        parts.append("The step has done this well:\n" + "\n".join(_json(demo) for demo in grounds.demos))
+    if grounds.others:
+        fenced = "\n".join(f"```\n{shorten(each, SHOWN)}\n```" for each in grounds.others)
+        parts.append(f"Write something that is none of these, which were proposed already:\n{fenced}")
+    return "\n\n".join((*parts, f"Tip: {grounds.tip}", _ANSWER))
 
 
 def reflection_prompt(
@@ -115,12 +174,20 @@ def reflection_prompt(
     )
 
 
+_DESCRIBE: Final = (
+    "Describe the data of a task in a few sentences, for somebody who will write instructions for it: what the inputs "
+    "are like, what a good answer is like, and what decides it."
+)
 _REFLECT: Final = (
     "Find out from the feedback what went wrong and what the task really is. Put into the instructions all that the "
     "model cannot know, such as facts and rules that the feedback tells, and keep what works. Write for inputs in "
     "general: do not repeat these cases."
 )
 _ANSWER: Final = "Answer with the complete new instructions, between two lines of three backticks (```)."
+
+
+def _examples(examples: Sequence[Example]) -> str:
+    return "Examples of what the program gets, and of what a good answer has:\n" + "\n".join(map(_shown, examples))
 
 
 def _about(name: str, signature: Signature, instructions: str | None) -> str:

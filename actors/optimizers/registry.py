@@ -22,6 +22,21 @@ _METHODS: Final[Mapping[str, type[LabeledFewShot | BootstrapFewShot | RandomSear
     "mipro": Mipro,
     "gepa": Gepa,
 }
+_DSPY_NAMES: Final = {
+    "k": "max_demos",
+    "max_labeled_demos": "max_demos",
+    "max_bootstrapped_demos": "max_bootstrapped",
+    "metric_threshold": "threshold",
+    "num_candidate_programs": "candidates",
+    "num_candidates": "proposals and demo_sets",
+    "num_trials": "generations, of so many combinations as generation says",
+    "minibatch_size": "minibatch",
+    "reflection_minibatch_size": "minibatch",
+    "init_temperature": "temperature",
+    "use_merge": "merge",
+    "max_metric_calls": "the run's budget",
+    "num_threads": "the run's workers",
+}
 METHODS: Final = tuple(_METHODS)
 """What :func:`optimizer` takes."""
 
@@ -43,5 +58,6 @@ def optimizer(method: str, **options: Any) -> Optimizer:
     for name in options:
         if name not in known:
             expected = f"an option of {method}: {', '.join(known)}"
-            refuse("options", expected, name, did_you_mean(name, known))
+            hint = f"; what DSPy calls so is {_DSPY_NAMES[name]}" if name in _DSPY_NAMES else did_you_mean(name, known)
+            refuse("options", expected, name, hint)
     return kind(**options)

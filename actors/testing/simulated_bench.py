@@ -14,7 +14,7 @@ from ..optimizers.bench import Outcome, PredictorCall
 from ..prediction import Prediction
 from ..program_state import ONLY, PredictorState, ProgramState
 from ..signature import Signature
-from .simulated_lm import SIGNATURE, classify, dataset, judge, propose
+from .simulated_lm import SIGNATURE, classify, dataset, judge, write
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +32,7 @@ class SimulatedBench:
 
     Args:
         train, validation: how many examples of each; they do not overlap.
+        first: number of the first of them; other numbers are other data.
         seed: of the run's own randomness.
         base: the state that the program has.
         budget: calls of the model until it is spent; None: without end.
@@ -52,17 +53,18 @@ class SimulatedBench:
         *,
         train: int = 40,
         validation: int = 40,
+        first: int = 0,
         seed: int = 0,
         base: ProgramState | None = None,
         budget: int | None = None,
         patience: int = 0,
         order: Random | None = None,
-        answer: Callable[[str], str | LMError] = propose,
+        answer: Callable[[str], str | LMError] = write,
     ) -> None:
         self.predictors: Mapping[str, Signature] = {ONLY: SIGNATURE}
         self.base = base or ProgramState()
-        self.train: Sequence[Example] = dataset(train)
-        self.validation: Sequence[Example] = dataset(validation, train)
+        self.train: Sequence[Example] = dataset(train, first)
+        self.validation: Sequence[Example] = dataset(validation, first + train)
         self.rng = Random(seed)
         self._budget = budget
         self._patience = patience

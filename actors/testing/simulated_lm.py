@@ -10,8 +10,12 @@ if and only if its difficulty is below the prompt's skill::
           - 6 for each wrong one
 
 So the best program is planted: the word, and a right example of each topic. It answers everything right, and nothing
-else does. Asked to write instructions, it gives one of a few, by the prompt's hash; only one of those has the word,
-but it always gives that one if the prompt holds :data:`CLUE`, as the feedback of :func:`judge` does.
+else does. Asked to write instructions, it gives one of a few, by the prompt's hash, and none that stands in the prompt;
+only one of those has the word, but it always gives that one if the prompt holds :data:`CLUE`, as the feedback of
+:func:`judge` does. Asked for anything else, such as a description of the data, it says a sentence that helps nobody.
+
+It reads prompts of our chat adapter and DSPy's, and those of DSPy's JSON adapter: all name the fields they want after
+``Respond with``. So optimizers of both can be set side by side.
 """
 
 from __future__ import annotations
@@ -44,7 +48,10 @@ PROPOSALS: Final = (
     "Decide whether it is the rising tide or the falling one, and say up or down.",
     "You are a careful reader. Say up or down.",
 )
+REMARK: Final = "Short texts, each of which has one of two labels."
 _SECTION: Final = re.compile(r"^\[\[ ## (\w+) ## \]\]$", re.MULTILINE)
+_WANTED: Final = re.compile(r"`(?:\[\[ ## )?(\w+)(?: ## \]\])?`")
+_CHARACTERS_A_TOKEN: Final = 4
 
 
 def dataset(count: int, first: int = 0) -> list[Example]:
@@ -81,8 +88,14 @@ def classify(text: str, instructions: str | None, demos: Sequence[Mapping[str, A
 
 def propose(prompt: str) -> str:
     """The instructions that the simulated model writes when asked to."""
-    number = 2 if CLUE in prompt else _number("proposal", prompt) % len(PROPOSALS)
-    return f"Here they are:\n```\n{PROPOSALS[number]}\n```"
+    new = [each for each in PROPOSALS if each not in prompt] or PROPOSALS
+    found = [each for each in new if KEYWORD in each] if CLUE in prompt else []
+    return (found or new)[_number("proposal", prompt) % len(found or new)]
+
+
+def write(prompt: str) -> str:
+    """What the simulated model says to a prompt of plain text: instructions if it is to put them between backticks."""
+    return f"Here they are:\n```\n{propose(prompt)}\n```" if "(```)" in prompt else REMARK
 
 
 def judge(example: Example, prediction: Prediction) -> tuple[float, str]:
@@ -92,10 +105,7 @@ def judge(example: Example, prediction: Prediction) -> tuple[float, str]:
 
 
 class SimulatedProvider(ScriptedProvider):
-    """The simulated model in place of the network below a provider actor, for modules with the chat adapter.
-
-    It answers a prompt of :data:`SIGNATURE` with a label, and every other with instructions.
-    """
+    """The simulated model in place of the network below a provider actor, for modules with the chat adapter."""
 
     def _find(self, request: HttpRequest) -> tuple[Rule, Mapping[str, Any]]:
         body = json_object(json.loads(request.body))
@@ -105,16 +115,18 @@ class SimulatedProvider(ScriptedProvider):
 
 def reply(body: Mapping[str, Any]) -> str:
     """The text that answers an OpenAI chat completions request."""
-    messages = [json_object(message) for message in json_list(body.get("messages"))]
-    texts = [(json_text(message.get("role")), json_text(message.get("content"))) for message in messages]
-    asked = _sections(texts[-1][1]).get("text")
-    if asked is None:
-        return propose("\n".join(text for _, text in texts))
-    instructions = "\n".join(text for role, text in texts if role == "system")
-    questions = [_sections(text) for role, text in texts[:-1] if role == "user"]
-    answers = [_sections(text) for role, text in texts[:-1] if role == "assistant"]
-    demos = [question | answer for question, answer in zip(questions, answers, strict=True)]
-    return marked({"label": classify(asked, instructions, demos)})
+    messages = _messages(body)
+    *shown, (_, question) = messages
+    request = question.rpartition("Respond with ")[2] if "Respond with " in question else ""
+    prompt = "\n".join(text for _, text in messages)
+    wanted = [name for name in _WANTED.findall(request) if name != "completed"]
+    if not wanted:
+        return write(prompt)
+    fields = {name: propose(prompt) if "instruction" in name else REMARK for name in wanted}
+    if "label" in wanted:
+        instructions = "\n".join(text for role, text in shown if role == "system")
+        fields["label"] = classify(_sections(question)["text"], instructions, _demos(shown))
+    return json.dumps(fields) if "JSON" in request else marked(fields)
 
 
 class SimulatedServer:
@@ -150,14 +162,34 @@ class SimulatedServer:
 
 def completion(body: Mapping[str, Any], number: int = 1) -> dict[str, Any]:
     """The whole chat completion that answers a request."""
-    message = {"role": "assistant", "content": reply(body)}
+    content = reply(body)
+    message = {"role": "assistant", "content": content}
+    asked, said = _tokens("".join(text for _, text in _messages(body))), _tokens(content)
     return {
         "id": f"simulated-{number}",
         "object": "chat.completion",
         "model": json_text(body.get("model")) or "simulated",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
-        "usage": {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15},
+        "usage": {"prompt_tokens": asked, "completion_tokens": said, "total_tokens": asked + said},
     }
+
+
+def _messages(body: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Role and text of each message."""
+    messages = [json_object(message) for message in json_list(body.get("messages"))]
+    return [(json_text(message.get("role")), json_text(message.get("content"))) for message in messages]
+
+
+def _demos(messages: Sequence[tuple[str, str]]) -> list[dict[str, str]]:
+    """The worked examples: a question and its answer each."""
+    questions = [_sections(text) for role, text in messages if role == "user"]
+    answers = [_sections(text) for role, text in messages if role == "assistant"]
+    return [question | answer for question, answer in zip(questions, answers, strict=True)]
+
+
+def _tokens(text: str) -> int:
+    """About as many as a real model would count in English."""
+    return len(text) // _CHARACTERS_A_TOKEN + 1
 
 
 def _sections(text: str) -> dict[str, str]:

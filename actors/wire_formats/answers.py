@@ -1,14 +1,16 @@
-"""Reading what a provider answers, whole or event by event: JSON, or a typed error that shows no secret."""
+"""Reading what a provider answers, whole or event by event: JSON, or a typed error that shows no word of it."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Final
 
+from pydantic_core import from_json
+
 from ...runtime.errors import LMError
 from ..json_values import json_text
 from ..lm_failures import error_from_body, error_object, lm_error
-from ..scrub import excerpt
+from ..scrub import described
 from ..transport import HttpResponse
 
 # An event of a stream stands in an answer that began as a success.
@@ -23,18 +25,17 @@ def answer_json(response: HttpResponse, secrets: tuple[str, ...]) -> Any:
     """
     kind = response.content_type
     if kind and "json" not in kind:
-        got = f"{excerpt(kind, secrets, limit=80)}: {excerpt(response.body, secrets)}"
-        raise malformed("a JSON answer", got, response)
-    return _parse(response.body, response, secrets)
+        raise malformed("a JSON answer", described(response.body, kind, secrets), response)
+    return _parse(response.body, response)
 
 
-def event_json(data: str, secrets: tuple[str, ...]) -> Any:
+def event_json(data: str) -> Any:
     """The JSON of one event of a stream.
 
     Raises:
         LMProtocolError: it is something else.
     """
-    return _parse(data, IN_STREAM, secrets)
+    return _parse(data, IN_STREAM)
 
 
 def malformed(expected: str, got: str, response: HttpResponse = IN_STREAM) -> LMError:
@@ -60,9 +61,13 @@ def compact_json(value: object) -> str:
         raise malformed("JSON of sensible depth", "nesting too deep") from None
 
 
-def _parse(text: str | bytes, response: HttpResponse, secrets: tuple[str, ...]) -> Any:
+def _parse(text: str | bytes, response: HttpResponse) -> Any:
+    try:
+        return from_json(text)
+    except ValueError:
+        pass  # nested deep, of half a surrogate pair, in UTF-16...: the slower reader knows more, or what is wrong
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
         why = "nesting too deep" if isinstance(error, RecursionError) else type(error).__name__
-    raise malformed("JSON", f"{len(text)} that are not ({why}): {excerpt(text, secrets)}", response)
+    raise malformed("JSON", f"what is none ({why}): {described(text)}", response)

@@ -13,7 +13,7 @@ from typing import Any, Final
 from ..credentials import Credentials
 from ..json_values import json_count, json_list, json_object, json_text
 from ..lm import UNKNOWN_USAGE, LMRequest, LMResponse, Usage
-from ..scrub import excerpt
+from ..scrub import described
 from ..settings_providers import ProviderSettings
 from ..stream_collector import Collector
 from ..transport import HttpRequest, HttpResponse
@@ -83,7 +83,7 @@ class AnthropicMessages:
         if not isinstance(body.get("content"), list):
             if body.get("error"):
                 raise told_error(body, secrets, response)
-            raise malformed("a message with content", excerpt(response.body, secrets), response)
+            raise malformed("a message with content", described(response.body), response)
         into = Collector(model)
         reading = _reading(into)
         _begin(body, into)
@@ -98,7 +98,7 @@ class AnthropicMessages:
         """See :meth:`..wire_format.WireFormat.read_event`."""
         if event not in _EVENTS:
             return  # a ping, or what a later version brings
-        body = json_object(event_json(data, secrets))
+        body = json_object(event_json(data))
         kind = json_text(body.get("type")) or event
         reading = _reading(into)
         if kind == "content_block_delta":

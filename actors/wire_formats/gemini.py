@@ -14,7 +14,7 @@ from urllib.parse import quote
 from ..credentials import Credentials
 from ..json_values import json_count, json_list, json_object, json_text
 from ..lm import UNKNOWN_USAGE, LMRequest, LMResponse, Usage
-from ..scrub import excerpt
+from ..scrub import described
 from ..settings_providers import ProviderSettings
 from ..stream_collector import Collector
 from ..transport import HttpRequest, HttpResponse
@@ -69,13 +69,13 @@ class GeminiGenerate:
         for body in bodies:
             _read(body, into, secrets, response)
         if not into.complete and not any(json_list(body.get("candidates")) for body in bodies):
-            raise malformed("candidates", excerpt(response.body, secrets), response)
+            raise malformed("candidates", described(response.body), response)
         return into.response(response.request_id)
 
     def read_event(self, event: str, data: str, into: Collector, *, secrets: tuple[str, ...] = ()) -> None:
         """See :meth:`..wire_format.WireFormat.read_event`."""
         if event in ("message", "error"):  # its events have no names; a gateway may name its errors
-            _read(json_object(event_json(data, secrets)), into, secrets, IN_STREAM)
+            _read(json_object(event_json(data)), into, secrets, IN_STREAM)
 
 
 def read_usage(found: object) -> Usage:

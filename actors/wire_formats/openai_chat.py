@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 from ..credentials import Credentials
 from ..json_values import json_count, json_list, json_object, json_text
 from ..lm import UNKNOWN_USAGE, LMRequest, LMResponse, ToolCall, Usage, message_dict
-from ..scrub import excerpt
+from ..scrub import described
 from ..settings_providers import ProviderSettings
 from ..stream_collector import Collector
 from ..transport import HttpRequest, HttpResponse
@@ -63,7 +63,7 @@ class OpenAIChat:
             if body.get("error") or choice.get("error"):
                 raise told_error(body if body.get("error") else choice, secrets, response)
             expected = "a JSON object, a completion with choices[0].message"
-            raise malformed(expected, excerpt(response.body, secrets), response)
+            raise malformed(expected, described(response.body), response)
         return LMResponse(
             text=_content(said.get("content")),
             model=json_text(body.get("model")) or model,
@@ -84,11 +84,11 @@ class OpenAIChat:
                 raise malformed("an answer", "[DONE] before any choice")
             into.end()
             return
-        chunk = json_object(event_json(data, secrets))
+        chunk = json_object(event_json(data))
         if chunk.get("error") or event == "error" or chunk.get("object") == "error":
             raise told_error(chunk, secrets)
         if not chunk:
-            raise malformed("a chunk of a completion", excerpt(data, secrets))
+            raise malformed("a chunk of a completion", described(data))
         if into.response_id is None:
             into.response_id = json_text(chunk.get("id")) or None
             into.model = json_text(chunk.get("model")) or into.model

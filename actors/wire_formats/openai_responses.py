@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..credentials import Credentials
 from ..json_values import json_object, json_text
 from ..lm import LMRequest, LMResponse
-from ..scrub import excerpt
+from ..scrub import described
 from ..settings_providers import ProviderSettings
 from ..stream_collector import Collector
 from ..transport import HttpRequest, HttpResponse
@@ -36,7 +36,7 @@ class OpenAIResponses:
         """See :meth:`..wire_format.WireFormat.decode`."""
         body = json_object(answer_json(response, secrets))
         if not body.get("error") and not isinstance(body.get("output"), list):
-            raise malformed("a JSON object, a response with output", excerpt(response.body, secrets), response)
+            raise malformed("a JSON object, a response with output", described(response.body), response)
         return read_response(body, model, response, secrets)
 
     def read_event(self, event: str, data: str, into: Collector, *, secrets: tuple[str, ...] = ()) -> None:
@@ -45,11 +45,11 @@ class OpenAIResponses:
             return
         if data.strip() == "[DONE]":  # not of this protocol, but some servers end every stream with it
             return
-        body = json_object(event_json(data, secrets))
+        body = json_object(event_json(data))
         kind = json_text(body.get("type")) or event
         if read := EVENT_READERS.get(kind):
             read(body, into, secrets)
         elif kind == "message":  # not even of an unknown type
             if body.get("error"):
                 raise told_error(body, secrets)
-            raise malformed("an event with its type", excerpt(data, secrets))
+            raise malformed("an event with its type", described(data))

@@ -18,6 +18,7 @@ from ..calls import Call
 from ..cell import DEAD, INIT, NO_LIMIT, OPEN, Cell
 from ..context import Context
 from ..dispatcher import InlineDispatcher
+from ..endings import died_error
 from ..errors import ApplicationDown, Error, UsageError
 from ..gen_server import GenServer
 from ..items import CAST, INFO, STOP
@@ -169,7 +170,7 @@ class PlacedCell(Cell):
         """Send a call, or refuse it with a typed error."""
         box = self.mailbox
         if box is None:
-            call.fail(self.died_error(call))
+            call.fail(died_error(self, call))
         elif isinstance(call.message, SystemMessage):  # for the engine there, whatever waits here
             call.to = self
             self._portal.call(call, self.address, self._write)

@@ -10,6 +10,7 @@ from ..address import LocalAddress
 from ..calls import Call
 from ..cell import DEAD, OPEN, Cell, Watch
 from ..context import Context
+from ..endings import tell_others
 from ..errors import Overloaded
 from ..items import CAST, INFO, STOP
 from ..messages import SystemMessage
@@ -151,4 +152,4 @@ class RemoteCell(Cell):
         self.status, self.reason = DEAD, reason
         self.mailbox = None
         self.portal.let_go(self)
-        self._tell_others(reason, silent)
+        tell_others(self, reason, silent)

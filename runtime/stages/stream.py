@@ -18,7 +18,7 @@ from ..errors import ActorDied, CallError, Error, NoProcess, StartError, UsageEr
 from ..gen_server import GenServer
 from ..outcomes import Started, StartFailed, StartResult
 from ..process import Target
-from ..reasons import NOPROC, Crash, describe
+from ..reasons import NOPROC, Crash, Reason, describe
 from .options import MAX_DEMAND, CancelMode, SubscribeOptions
 from .reader import Close, Next, Reader, StreamOver, expected_failure
 
@@ -230,13 +230,25 @@ class Stream:
         if self._engine.stopping:
             raise self._engine.router.down()
         if reason == NOPROC:
-            names = ", ".join(str(target) for target, _ in self._producers)
+            names, ended = self._named(), self._ended()
+            why = "is not there" if ended is None else f"has ended ({describe(ended)})"
             raise NoProcess(
-                f"no process: expected producers {names}, and one is not there", target=names, reason=reason
+                f"no process: expected producers that run, and one {why}, of {names}",
+                target=names,
+                reason=reason if ended is None else ended,
             )
         if isinstance(reason, Crash) and isinstance(reason.error, Error):
             raise reason.error
         raise StartError(f"a stream did not start: {describe(reason)}", reason=reason)
+
+    def _named(self) -> str:
+        """The producers, for people; an address says nothing to them, but whose child it was does."""
+        return ", ".join(_name(target) for target, _ in self._producers)
+
+    def _ended(self) -> Reason:
+        """Why the first producer ended that has; None if all that were given by address run."""
+        cells = (target.cell for target, _ in self._producers if isinstance(target, LocalAddress))
+        return next((cell.reason for cell in cells if cell is not None and not cell.alive), None)
 
     def _let_go(self, outcome: StartResult) -> None:
         if isinstance(outcome, Started):
@@ -253,7 +265,7 @@ class Stream:
             error = expected_failure(reason)
             if error is not None:
                 raise error
-            names = ", ".join(str(target) for target, _ in self._producers)
+            names = self._named()
             raise ActorDied(
                 f"a producer of the stream ended ({describe(reason)}), of {names}", target=names, reason=reason
             ) from (reason.error if isinstance(reason, Crash) else None)
@@ -267,6 +279,13 @@ class Stream:
             with contextlib.suppress(CallError):  # the engine has stopped, and the reader with it
                 if self._engine.alive(self._reader):
                     self._engine.cast(self._reader, Close())
+
+
+def _name(target: Target) -> str:
+    cell = target.cell if isinstance(target, LocalAddress) else None
+    if cell is None or cell.name is not None or cell.parent is None or cell.parent.name is None:
+        return str(target) if cell is None else cell.label
+    return f"{cell.actor_class.__name__} of {cell.parent.name}"
 
 
 def _close(engine: Engine, reader: LocalAddress) -> None:

@@ -14,7 +14,7 @@ from ..address import LocalAddress
 from ..clock import Clock
 from ..dispatcher import InlineDispatcher
 from ..engine import Engine
-from ..errors import NoProcess, UsageError, did_you_mean
+from ..errors import NoProcess, UsageError
 from ..outcomes import Started
 from ..reasons import KILL, Reason
 from ..spawning import start_error
@@ -253,7 +253,7 @@ class VirtualSystem:
             return target
         entry = self.engine.names.get(target) if isinstance(target, str) else None
         if entry is None or entry.address is None:
-            hint = did_you_mean(str(target), (each.name for each in self.engine.names.entries()))
+            hint = self.engine.names.near(str(target))
             raise NoProcess(f"no process {target!s}: nobody has this name or address{hint}", target=str(target))
         return entry.address
 

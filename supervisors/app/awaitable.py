@@ -7,12 +7,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from datetime import timedelta
 from functools import partial
 from typing import Any, Self, TypeAlias, Unpack, cast
-
-from thespian.actors import Actor, ActorAddress
 
 from ...actors.config_messages import (
     DeclareModule,
@@ -29,31 +25,29 @@ from ...actors.examples import Example
 from ...actors.program import Module as ProgramClass
 from ...actors.scoring import Metric
 from ...actors.signature import Signature
-from ...runtime.child_spec import ChildSpec, StartChild, as_child_spec
-from ...runtime.context import Context
-from ...runtime.engine import Engine
+from ...runtime.child_spec import ChildSpec
 from ...runtime.errors import ConfigError, Error, StartError, SupervisorError
-from ...runtime.names import NameEntry, qualify
-from ...runtime.outcomes import Ignored, Started
-from ...runtime.reasons import KILL, SHUTDOWN, Reason
+from ...runtime.reasons import SHUTDOWN, Reason
 from ..keeper import Declare, DeclaredSet, Kept, Undeclare
 from . import names
-from .declarations import declared_settings, program_settings
+from .declarations import check_settings, declared_settings, program_settings
 from .declared import load_actors, module_spec, provider_spec, route_spec
-from .evaluations import Program, Progress, Workers, evaluate, evaluation
-from .failure import cause_of, child_start_error, unfold
+from .evaluation_bar import Progress
+from .evaluations import Program, Workers, evaluate
+from .failure import cause_of, unfold
 from .guard_views import AsyncBudgets, AsyncCache, AsyncProtection
 from .handles import AsyncModule
-from .health import Health, health_of
 from .life import Life
-from .picture import TreeNode, draw, tree_of
-from .runs import AsyncRun, AsyncRuns, Examples, RunOptions, optimize
-from .views import CALL_TIMEOUT, AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry
+from .own_actors import AsyncActors
+from .run_handles import AsyncRun
+from .run_options import Examples, RunOptions
+from .runs import AsyncRuns, optimize
+from .views import AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry
 
 Undo: TypeAlias = UndeclareProvider | UndeclareRoute | UndeclareModule
 
 
-class AsyncApp:
+class AsyncApp(AsyncActors):
     """A running application, its methods coroutines. ``dspex.astart()`` makes one.
 
     Methods that only tell (``cast``, ``tell``, ``kill``) or only look (``module``, ``entry``, ``namespace``) are plain.
@@ -74,8 +68,7 @@ class AsyncApp:
     """
 
     def __init__(self, life: Life, namespace: str = "") -> None:
-        self._life = life
-        self._namespace = namespace
+        super().__init__(life, namespace)
         self.registry = AsyncRegistry(life, namespace)
         self.events = AsyncEvents(life)
         self.telemetry = AsyncTelemetry(life)
@@ -84,11 +77,6 @@ class AsyncApp:
         self.budgets = AsyncBudgets(life)
         self.cache = AsyncCache(life)
         self.runs = AsyncRuns(life)
-
-    @property
-    def engine(self) -> Engine:
-        """The engine below."""
-        return self._life.engine
 
     # -- providers and modules -------------------------------------------------------------------
 
@@ -152,8 +140,9 @@ class AsyncApp:
             id: its id; calls go to ``module/<id>``.
             signature: inputs and outputs, ``"question -> answer"``, or a ``dspex.Signature``.
             provider: id of the provider it asks.
-            **settings: fields of ``ModuleSettings``: kind, instructions, demos, model, timeout, ...; and those of
-                its kind: metric, n, tools, ...; functions and classes in them stand at the top of a module.
+            **settings: fields of ``ModuleSettings``: kind, instructions, demos, model, timeout, workers, placement,
+                ...; and those of its kind: metric, n, tools, ...; functions and classes in them stand at the top of
+                a module.
 
         Raises:
             SignatureError: the signature is malformed.
@@ -171,7 +160,8 @@ class AsyncApp:
             program: a class below ``dspex.Module`` at the top of a module, or its import path,
                 ``"package.module:Class"``.
             provider: id of the provider that its predictors ask.
-            **settings: fields of ``ModuleSettings``: signature, model, temperature, timeout, max_concurrency, ...
+            **settings: fields of ``ModuleSettings``: signature, model, timeout, max_concurrency, workers, placement,
+                ...
 
         Raises:
             SignatureError: what it takes and gives cannot be told from ``forward``.
@@ -180,8 +170,10 @@ class AsyncApp:
         return await self._start_module(id, program_settings(program, {"provider": provider, **settings}))
 
     async def _start_module(self, id: str, settings: Mapping[str, Any]) -> AsyncModule:
-        await self._ask(names.CONFIG, DeclareModule(id, declared_settings(settings)))
-        await self._keep(names.MODULE_KEEPER, module_spec(id), UndeclareModule(id))
+        settings = declared_settings(settings)
+        await asyncio.to_thread(check_settings, settings)
+        declared = await self._ask(names.CONFIG, DeclareModule(id, settings))
+        await self._keep(names.MODULE_KEEPER, module_spec(id, declared), UndeclareModule(id))
         return AsyncModule(self._life, id)
 
     async def stop_module(self, id: str) -> None:
@@ -212,6 +204,7 @@ class AsyncApp:
         workers: Workers = None,
         max_errors: int | None = None,
         run_id: str | None = None,
+        fork: str | None = None,
         progress: Progress = None,
         blocking: bool = False,
     ) -> EvaluationReport:
@@ -228,30 +221,35 @@ class AsyncApp:
                 machine; None: as ``dspex.evaluation`` says.
             max_errors: failures that are borne; the next one ends it, with a report of what was done. None: all.
             run_id: a name for it. With one, what is paid for is kept in a journal: begun again under its name, also
-                after a crash of the process, it goes on where it was, or gives its report once more. None makes a
-                name, and keeps nothing.
+                after a crash of the process, it goes on where it was, or gives its report once more. An example whose
+                module is away is waited for then, and where the next one would fail too (no credit, no module) it
+                ends, to be gone on with. None makes a name, and keeps nothing.
+            fork: id of an older run whose model answers are used again where the very same is asked.
             progress: True shows a bar on stderr, False nothing, None a bar if that is a terminal; or a function,
                 called with an ``EvaluationProgress`` some times a second on the engine's thread: it must be quick.
             blocking: whether a plain metric function runs on a daemon thread, because it waits or computes long.
 
         Raises:
             ConfigError: the dataset is empty or holds what is no example, or an argument is out of range.
-            UsageError: ``program`` is no module, or ``progress`` nothing that can be told.
+            UsageError: ``program`` is no module, ``progress`` nothing that can be told, or ``fork`` without a run id.
             RunConflict: a run with this id is at work, or was begun with another program, dataset or metric.
+            RunError: there is no run to fork.
             StoreError: its journal cannot be written or read.
             NoProcess: there is no such module.
             CallError: the evaluation crashed, or the application has stopped.
         """
-        asked = evaluation(
+        return await evaluate(
+            self._life,
             program,
             dataset,
             metric=metric,
             workers=workers,
             max_errors=max_errors,
             run_id=run_id,
+            fork=fork,
+            progress=progress,
             blocking=blocking,
         )
-        return await evaluate(self._life, asked, progress)
 
     async def optimize(self, module: str | AsyncModule, trainset: Examples, /, **how: Unpack[RunOptions]) -> AsyncRun:
         """Begin to search for a better state of a module, or go on with a run that was begun. The module goes on.
@@ -267,9 +265,6 @@ class AsyncApp:
             NoProcess: there is no such module.
         """
         return await optimize(self._life, module if isinstance(module, str) else module.id, trainset, how)
-
-    async def _ask(self, target: str, message: Any, timeout: float | None = CALL_TIMEOUT) -> Any:
-        return await self._life.call(target, message, timeout=timeout)  # the standard parts: in no namespace
 
     async def _keep(self, keeper: str, spec: ChildSpec, undo: Undo) -> None:
         try:
@@ -311,98 +306,6 @@ class AsyncApp:
             ConfigError: unknown path, bad value, or a path that only a restart may change.
         """
         await self._ask(names.CONFIG, UpdateSetting(path, value))
-
-    # -- actors of one's own ---------------------------------------------------------------------
-
-    async def start_child(
-        self, spec: ChildSpec | Mapping[str, Any] | type[Actor], *, under: str = names.CHILDREN
-    ) -> Started | Ignored:
-        """Start an actor of one's own. Below the standard supervisor it comes back after any restart.
-
-        Args:
-            spec: a child spec, OTP's map form, or an actor class.
-            under: name of the supervisor.
-
-        Returns:
-            The address and what ``init`` passed on, or that ``init`` said ignore.
-
-        Raises:
-            SpecError: the spec is malformed.
-            StartError: it did not start; ``__cause__`` is the exception, if there was one.
-            SupervisorError: the id is taken.
-            NoProcess: there is no such supervisor.
-        """
-        spec = as_child_spec(spec)
-        if spec.name is not None:
-            spec = replace(spec, name=qualify(self._namespace, spec.name))
-        try:
-            return await self._ask(under, StartChild(spec), None)  # type: ignore[no-any-return]
-        except StartError as error:
-            raise child_start_error(error)  # noqa: B904 - it has its cause
-
-    async def call(
-        self,
-        target: str | ActorAddress,
-        message: Any,
-        *,
-        timeout: float | None = CALL_TIMEOUT,
-        fail_fast: bool = False,
-        context: Context | None = None,
-    ) -> Any:
-        """Ask an actor and wait for its answer.
-
-        Args:
-            target: a name or an address.
-            message: what to ask.
-            timeout: seconds, None for ever.
-            fail_fast: refuse at once if the name is restarting.
-            context: the trace to join; a call begins its own otherwise.
-
-        Raises:
-            CallError: there is no answer, or the error the actor failed with.
-        """
-        return await self._life.call(
-            target, message, timeout=timeout, namespace=self._namespace, fail_fast=fail_fast, context=context
-        )
-
-    def cast(self, target: str | ActorAddress, message: Any) -> None:
-        """Tell an actor; nothing is awaited, what cannot be delivered is counted."""
-        self.engine.cast(target, message, self._namespace)
-
-    def tell(self, address: ActorAddress, message: Any) -> None:
-        """Thespian's tell."""
-        self._life.endpoint.tell(address, message)
-
-    async def ask(self, address: ActorAddress, message: Any, timeout: timedelta | float | None = None) -> Any:
-        """Thespian's ask: the next message any actor sends back, or None after ``timeout`` seconds."""
-        # It blocks, so it waits in a thread: asked for many answers at once, use calls.
-        return await asyncio.to_thread(self._life.endpoint.ask, address, message, timeout)
-
-    def kill(self, target: str | ActorAddress, reason: Reason = KILL) -> None:
-        """Send an exit signal, ``kill`` unless told otherwise. A name that is down just now has nobody to get it.
-
-        Raises:
-            NoProcess: nobody ever had this name.
-        """
-        self._life.signal(target, reason, self._namespace)
-
-    # -- looking ---------------------------------------------------------------------------------
-
-    def entry(self, name: str) -> NameEntry | None:
-        """What the name table says of a name; needs no actor."""
-        return self._life.entry(name, self._namespace)
-
-    async def tree_data(self) -> TreeNode:
-        """The supervision tree as data."""
-        return await self._life.on_engine(lambda: tree_of(self.engine, self._life.root))
-
-    async def tree(self) -> str:
-        """The supervision tree as text."""
-        return draw(await self.tree_data())
-
-    async def health(self) -> Health:
-        """Whether every part is up, and what is not."""
-        return health_of(self.engine)
 
     def namespace(self, name: str) -> AsyncApp:
         """A view in which the names of one's own actors are resolved in another namespace.

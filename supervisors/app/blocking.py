@@ -25,13 +25,16 @@ from ...runtime.reasons import KILL, SHUTDOWN, Reason
 from . import names
 from .awaitable import AsyncApp
 from .blocking_views import LM, Events, Registry, Telemetry
-from .evaluations import Program, Progress, Workers
+from .evaluation_bar import Progress
+from .evaluations import Program, Workers
 from .guard_views import Budgets, Cache, Protection
 from .handles import Module
 from .health import Health, health_of
 from .life import Life
 from .picture import TreeNode
-from .runs import Examples, Run, RunOptions, Runs, optimize
+from .run_handles import Run
+from .run_options import Examples, RunOptions
+from .runs import Runs, optimize
 from .views import CALL_TIMEOUT
 
 
@@ -119,6 +122,7 @@ class App:
         workers: Workers = None,
         max_errors: int | None = None,
         run_id: str | None = None,
+        fork: str | None = None,
         progress: Progress = None,
         blocking: bool = False,
     ) -> EvaluationReport:
@@ -130,6 +134,7 @@ class App:
             workers=workers,
             max_errors=max_errors,
             run_id=run_id,
+            fork=fork,
             progress=progress,
             blocking=blocking,
         )

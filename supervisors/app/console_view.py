@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal
 
@@ -24,6 +25,8 @@ _COLOURS: Final = {
     "busy": "green",
     "suspended": "magenta",
 }
+# Python's own words for an object that has none: where it lies.
+_OBJECT: Final = re.compile(r"<.* at 0x[0-9a-f]+.*>$|<(bound method|function|built-in) ")
 
 
 def chosen(rows: Iterable[Row], sort: Sort = "tree", wanted: str | None = None) -> list[Row]:
@@ -92,15 +95,25 @@ def row_line(row: Row) -> str:
 
 
 def details(shown: Mapping[str, Any]) -> str:
-    """What ``show`` told, a line for each fact."""
-    lines: list[str] = []
-    for title in ("row", "statistics", "metadata", "state"):
-        facts: Mapping[str, Any] | None = shown[title]
-        if title == "state" and facts is None:
-            lines.append(f"state: not told: {shown['state_error']}")
-        elif facts:
-            lines += [f"{title}:", *(f"  {name}: {value}" for name, value in facts.items())]
+    """What ``show`` told, a line for each fact; twice the same and what says nothing to people is left out."""
+    row: Mapping[str, Any] = shown["row"]
+    facts = {name: value for name, value in row.items() if value != "" and name not in ("since", "depth")}
+    facts["since"] = f"{row['since']:.1f} s"
+    statistics = shown["statistics"] or {}
+    facts |= {name: value for name, value in statistics.items() if name not in (*row, "status", "age")}
+    lines = ["row:", *_lines(facts)]
+    if shown["metadata"]:
+        lines += ["metadata:", *_lines(shown["metadata"])]
+    if shown["state"] is None:
+        return "\n".join([*lines, f"state: not told: {shown['state_error']}"])
+    state = {name.lstrip("_"): value for name, value in shown["state"].items() if not _OBJECT.match(str(value))}
+    if state:
+        lines += ["state:", *_lines(state)]
     return "\n".join(lines)
+
+
+def _lines(facts: Mapping[str, Any]) -> list[str]:
+    return [f"  {name}: {value}" for name, value in facts.items()]
 
 
 def node_from(data: Mapping[str, Any]) -> TreeNode:

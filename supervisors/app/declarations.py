@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from pydantic import ValidationError
+
 from ...actors.foreign_code import load, path_of
-from ...actors.program import check_program, signature_of
+from ...actors.program_parts import check_program, signature_of
 from ...actors.scoring import reference_of
+from ...actors.settings import ModuleSettings
 from ...actors.settings_types import is_table
 from ...actors.signature import Signature
 from ...runtime.errors import ConfigError, DefinitionError
@@ -33,6 +36,26 @@ def declared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
         each = enumerate(cast("Iterable[object]", tools))
         found["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in each]
     return found
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Refuse at once what would be refused when the module's actor starts. May import what the settings name.
+
+    What configuration refuses is left to it, and what only a child process can tell to that.
+
+    Raises:
+        ConfigError: a setting is malformed, missing, or of another kind of module.
+        SignatureError: a worked example does not fit the signature.
+        LMInvalidRequest: a sampling option is out of range.
+    """
+    from ...actors.module_plan import ModulePlan  # noqa: PLC0415 - with its libraries, only where it is used
+
+    try:
+        told = ModuleSettings.model_validate(settings)
+    except ValidationError:
+        return
+    if settings.get("placement") != "process":
+        ModulePlan.configured(told)
 
 
 def program_settings(program: object, settings: Mapping[str, Any]) -> dict[str, Any]:

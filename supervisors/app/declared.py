@@ -6,12 +6,14 @@ so its end does not count in the pool (OTP SUP-44); the keeper starts it again, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 from ...actors.config_messages import GetSetting
-from ...actors.settings import AiSettings
-from ...runtime.child_spec import ChildSpec
+from ...actors.module_messages import streams_name, worker_name
+from ...actors.settings import AiSettings, ModuleSettings
+from ...runtime.child_spec import ChildSpec, Placement
 from ...runtime.gen_server import GenServer
 from ..dynamic_supervisor import DynamicSupervisor
 from ..supervisor import Supervisor
@@ -19,6 +21,9 @@ from . import names
 
 if TYPE_CHECKING:
     from ...actors.protection_memory import ProtectionMemories
+
+START_TIMEOUT: Final = 60.0
+"""Seconds that a module in a process of its own may take to start: it imports the program, with all that needs."""
 
 
 def provider_spec(id: str, memories: ProtectionMemories) -> ChildSpec:
@@ -56,19 +61,48 @@ def route_spec(id: str) -> ChildSpec:
     )
 
 
-def module_spec(id: str) -> ChildSpec:
-    """The supervisor of one module."""
-    from ...actors.module_actor import ModuleActor  # noqa: PLC0415 - only where it is used
+def module_spec(id: str, settings: ModuleSettings | None = None) -> ChildSpec:
+    """The supervisor of one module: of its actor, or of its workers and the pool that hands them their calls.
 
+    Args:
+        id: the module's.
+        settings: how many workers, and where they run; one, here, if not given.
+    """
+    placement: Placement = "local" if settings is None else settings.placement
+    workers = 1 if settings is None else settings.workers
+    if workers == 1:
+        return _module_actor(id, None, placement, restart="transient")
+    from ...actors.module_pool import ModulePool  # noqa: PLC0415 - only where it is used
+
+    each = [_module_actor(id, number, placement) for number in range(1, workers + 1)]
     return Supervisor.child_spec(
         f"module/{id}",
         [
-            ChildSpec("module", ModuleActor, (id,), name=f"module/{id}"),
-            DynamicSupervisor.child_spec("streams", name=f"streams/module/{id}"),
+            # Left of the pool: its end is none of theirs.
+            Supervisor.child_spec("workers", each, name=f"supervisor/module/{id}/workers"),
+            ChildSpec("pool", ModulePool, (id, workers, placement), name=f"module/{id}"),
         ],
         strategy="rest_for_one",
         restart="transient",
         name=f"supervisor/module/{id}",
+    )
+
+
+def _module_actor(id: str, worker: int | None, placement: Placement, **options: Any) -> ChildSpec:
+    """The supervisor of one actor that is a module, or one of its workers, with its streams."""
+    from ...actors.module_actor import ModuleActor  # noqa: PLC0415 - only where it is used
+
+    name = worker_name(id, worker)
+    patience = {"start_timeout": START_TIMEOUT} if placement == "process" else {}
+    return Supervisor.child_spec(
+        name,
+        [
+            ChildSpec("module", ModuleActor, (id, worker), patience, name=name, placement=placement),
+            DynamicSupervisor.child_spec("streams", name=streams_name(id, worker)),
+        ],
+        strategy="rest_for_one",
+        name=f"supervisor/{name}",
+        **options,
     )
 
 
@@ -88,10 +122,5 @@ async def declared_providers(memories: ProtectionMemories, keeper: GenServer) ->
 
 async def declared_modules(keeper: GenServer) -> list[ChildSpec]:
     """Every module that configuration knows now."""
-    modules = await keeper.call(names.CONFIG, GetSetting(("modules",)))
-    return [module_spec(id) for id in modules]
-
-
-async def nothing_declared(keeper: GenServer) -> list[ChildSpec]:
-    """Runs are started by their callers, not by configuration."""
-    return []
+    modules: Mapping[str, ModuleSettings] = await keeper.call(names.CONFIG, GetSetting(("modules",)))
+    return [module_spec(id, settings) for id, settings in modules.items()]

@@ -1,31 +1,37 @@
-"""``app.evaluate``: from a dataset to a report, by way of an evaluation of its own below ``supervisor/runs``."""
+"""``app.evaluate``: from a dataset to a report, by way of an evaluation of its own below ``supervisor/runs``.
+
+With a run id it has a journal, and is a run like an optimization: listed, paused, cancelled, and gone on with after a
+crash. Without one nothing is kept.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
-import sys
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
 from ...actors.config_messages import GetSetting
-from ...actors.evaluation import EvaluationProgress, check_whole
-from ...actors.evaluation_actor import PROGRESS, EvaluationRun
-from ...actors.evaluation_plan import KIND, EvaluationPlan, check_same, fingerprint
+from ...actors.evaluation import check_whole
+from ...actors.evaluation_actor import EvaluationRun
+from ...actors.evaluation_journal import stored_report
+from ...actors.evaluation_plan import KIND, EvaluationPlan, metric_of
 from ...actors.evaluation_report import EvaluationReport
 from ...actors.examples import Example
-from ...actors.module_messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, PredictOptions
+from ...actors.module_messages import DEFAULT_OPTIONS, PredictOptions
+from ...actors.run_fingerprint import check_same
 from ...actors.run_journal import RunJournal
-from ...actors.run_messages import GetResult
-from ...actors.run_plan import checked_examples
+from ...actors.run_messages import FINAL, GetResult, ResumeRun
+from ...actors.run_plan import checked_examples, example_from_dict
+from ...actors.run_program import models_of, program_of
+from ...actors.run_store import StoredRun
+from ...actors.scorers.llm_judge import LMJudge
 from ...actors.scoring import Metric, Scorer
-from ...actors.settings import EvaluationSettings
+from ...actors.settings import EvaluationSettings, OptimizationSettings
 from ...runtime.child_spec import ChildSpec, StartChild
 from ...runtime.context import Context
-from ...runtime.engine import Engine
 from ...runtime.errors import (
     ActorDied,
     AlreadyStarted,
@@ -33,6 +39,7 @@ from ...runtime.errors import (
     ConfigError,
     Error,
     RunConflict,
+    RunError,
     StartError,
     SupervisorError,
     UsageError,
@@ -41,13 +48,12 @@ from ..messages import TerminateChild
 from ..supervisor import Supervisor
 from . import names
 from .asks import check_who
+from .evaluation_bar import Progress, teller, told
 from .failure import cause_of, unfold
 from .handles import AsyncModule, Module
 from .life import Life
 from .views import CALL_TIMEOUT
 
-Watching: TypeAlias = Callable[[EvaluationProgress], object]
-Progress: TypeAlias = bool | Watching | None
 Program: TypeAlias = str | Module | AsyncModule
 Workers: TypeAlias = int | Literal["auto"] | None
 
@@ -55,32 +61,8 @@ AUTO_MOST: Final = 32
 """Workers that ``auto`` chooses at most: they wait for models, so there may be more than processors."""
 
 
-@dataclass(frozen=True, slots=True)
-class Evaluation:
-    """What ``app.evaluate`` was asked for, checked.
-
-    Attributes:
-        module: id of the module.
-        dataset: the examples.
-        scorer: the metric.
-        workers: how many, or None for the configured number.
-        max_errors: failures that are borne, or None.
-        run_id: the evaluation's id, or None for a new one.
-        options: of each prediction.
-        user: on whose behalf.
-    """
-
-    module: str
-    dataset: tuple[Example, ...]
-    scorer: Scorer
-    workers: Workers
-    max_errors: int | None
-    run_id: str | None
-    options: PredictOptions
-    user: str | None
-
-
-def evaluation(
+async def evaluate(
+    life: Life,
     program: Program,
     dataset: Iterable[Example | Mapping[str, Any]],
     *,
@@ -88,14 +70,11 @@ def evaluation(
     workers: Workers,
     max_errors: int | None,
     run_id: str | None,
+    fork: str | None,
+    progress: Progress,
     blocking: bool,
-) -> Evaluation:
-    """Check what is asked for, before anything is started.
-
-    Raises:
-        ConfigError: the dataset is empty or holds what is no example, the metric is none, or a count is out of range.
-        UsageError: ``program`` is no module.
-    """
+) -> EvaluationReport:
+    """Run an evaluation and wait for its report; it is stopped with the caller. See :meth:`.AsyncApp.evaluate`."""
     options, user = DEFAULT_OPTIONS, None
     if isinstance(program, Module | AsyncModule):
         called = program.call_options
@@ -104,47 +83,67 @@ def evaluation(
         raise UsageError(f"expected a module or its id, got {type(program).__name__}, at the program")
     if workers not in (None, "auto"):
         check_whole("workers", workers, 1)
-    if max_errors is not None:
-        check_whole("max_errors", max_errors, 0)
     check_who(run_id, None)
+    if fork is not None and run_id is None:
+        raise UsageError(f"expected a run_id with fork={fork!r}, got none: nothing is kept without one")
     examples = tuple(_example(each, index) for index, each in enumerate(dataset))
     if not examples:
         raise _refuse("at least one example", "none", "dataset")
-    scorer = Scorer(metric, blocking=blocking)
-    return Evaluation(program, examples, scorer, workers, max_errors, run_id, options, user)
+    scorer, settings = Scorer(metric, blocking=blocking), await _settings(life)
+    plan = EvaluationPlan(
+        run_id=run_id or f"eval-{life.engine.ids.sortable()}",
+        module=program,
+        dataset=examples,
+        scorer=scorer,
+        workers=_workers(workers, settings),
+        max_errors=max_errors,
+        options=options,
+        journaled=run_id is not None,
+        context=Context.root(life.engine.ids, user=user),
+    )
+    with told(life.engine, plan, teller(progress, settings)):
+        return await (_durable(life, plan, fork) if plan.journaled else _run(life, plan, _plain(plan)))
 
 
-async def evaluate(life: Life, asked: Evaluation, progress: Progress) -> EvaluationReport:
-    """Run an evaluation and wait for its report; it is stopped with the caller.
+async def go_on(life: Life, run: str, progress: Progress) -> EvaluationReport:
+    """Go on with an evaluation as it was planned, and wait for its report.
 
     Raises:
-        RunConflict: a run with this id is at work, or was begun with another program, dataset or metric.
-        NoProcess: there is no such module.
-        CallError: the evaluation crashed, or the application has stopped.
-        StoreError: the journal cannot be written or read.
+        RunError: there is none of that id, or its metric has no name by which it can be found.
+        RunConflict: the module is another one now, or another process works on it.
+        CallError: there is no such module.
     """
-    path = ("dspex", "evaluation")
-    settings: EvaluationSettings = await life.call(names.CONFIG, GetSetting(path), timeout=CALL_TIMEOUT)
+    stored = await asyncio.to_thread(life.plan.runs.get, run)
+    _check_kind(stored)
+    kept = stored.plan
+    if stored.state in FINAL:
+        return await report_of(life, stored)
     plan = EvaluationPlan(
-        run_id=asked.run_id or f"eval-{life.engine.ids.sortable()}",
-        module=asked.module,
-        dataset=asked.dataset,
-        scorer=asked.scorer,
-        workers=_workers(asked.workers, settings),
-        max_errors=asked.max_errors,
-        options=asked.options,
-        context=Context.root(life.engine.ids, user=asked.user),
+        run_id=run,
+        module=kept["module"],
+        dataset=tuple(example_from_dict(each) for each in kept["dataset"]),
+        scorer=metric_of(run, kept),
+        workers=kept["workers"],
+        max_errors=kept["max_errors"],
+        options=PredictOptions.of(kept["options"]),
+        journaled=True,
+        context=Context.root(life.engine.ids, user=kept["user"]),
     )
-    spec = _plain(plan) if asked.run_id is None else await _journaled(life, plan)
-    with _watched(life.engine, plan, _watching(progress, settings)):
-        start = asyncio.create_task(_start(life, plan, spec))
-        try:
-            await asyncio.shield(start)
-            return await _report(life, plan)
-        finally:
-            await asyncio.wait([start])  # who gives up while it starts must not leave it behind
-            if not start.cancelled() and start.exception() is None:
-                await _remove(life, plan, spec)
+    with told(life.engine, plan, teller(progress, await _settings(life))):
+        return await _durable(life, plan, None)
+
+
+async def report_of(life: Life, stored: StoredRun) -> EvaluationReport:
+    """The report of an evaluation, from its journal.
+
+    Raises:
+        RunError: the run is none.
+    """
+    _check_kind(stored)
+    return stored_report(stored, await asyncio.to_thread(life.plan.runs.entries, stored.id, "row"))
+
+
+# -- with and without a journal ----------------------------------------------------------------------
 
 
 def _plain(plan: EvaluationPlan) -> ChildSpec:
@@ -153,43 +152,60 @@ def _plain(plan: EvaluationPlan) -> ChildSpec:
     return ChildSpec(name, EvaluationRun, (plan,), restart="temporary", name=name)
 
 
-async def _journaled(life: Life, plan: EvaluationPlan) -> ChildSpec:
-    """A supervisor with the evaluation and, left of it, its journal.
+async def _durable(life: Life, plan: EvaluationPlan, fork: str | None) -> EvaluationReport:
+    """An evaluation with a journal: begun, gone on with, or, if it is over, just told of.
 
     Raises:
         ConfigError: an example is not JSON.
-        RunConflict: the run was begun with another program, dataset or metric.
+        RunConflict: the run was begun otherwise, or another process works on it.
+        RunError: the run to fork does not exist.
         CallError: there is no such module.
     """
     checked_examples(plan.dataset, "dataset")
     run, store = plan.run_id, life.plan.runs
-    module: ModuleStatus = await life.call(f"module/{plan.module}", ModuleInfo(), timeout=CALL_TIMEOUT)
-    now = fingerprint(plan, module)
+    ask, judge = partial(life.call, timeout=CALL_TIMEOUT), plan.scorer.metric
+    judges = await models_of(ask, judge.provider, judge.model) if isinstance(judge, LMJudge) else None
+    kept = plan.to_dict(await program_of(ask, plan.module), judges)
     stored = await asyncio.to_thread(store.find, run)
     if stored is not None and stored.kind == KIND:
-        check_same(run, stored.plan["fingerprint"], now)
-    kept = {"module": plan.module, "method": plan.scorer.name, "workers": plan.workers, "fingerprint": now}
-    return Supervisor.child_spec(
+        check_same("evaluation", run, stored.plan["fingerprint"], kept["fingerprint"])
+    await _forget_old(life)
+    begun = await asyncio.to_thread(partial(store.begin, run, KIND, kept, fork=fork, again=True))
+    if begun.state in FINAL:
+        return await report_of(life, begun)
+    spec = Supervisor.child_spec(
         f"run/{run}",
         [
             ChildSpec("journal", RunJournal, (run, KIND, kept, store), name=f"run-journal/{run}"),
-            ChildSpec("run", EvaluationRun, (replace(plan, journaled=True),), name=f"run/{run}"),
+            ChildSpec("run", EvaluationRun, (plan,), name=f"run/{run}"),
         ],
         strategy="rest_for_one",
         restart="temporary",
         name=f"supervisor/run/{run}",
     )
+    return await _run(life, plan, spec, resume=begun.state == "paused")
 
 
-async def _report(life: Life, plan: EvaluationPlan) -> EvaluationReport:
-    name = f"run/{plan.run_id}"
-    while True:
-        try:
-            return await life.call(name, GetResult(), timeout=None)  # type: ignore[no-any-return]
-        except ActorDied:
-            entry = life.entry(name)
-            if entry is None or entry.state == "dead":
-                raise  # nobody starts it again
+async def _forget_old(life: Life) -> None:
+    runs: OptimizationSettings = await life.call(names.CONFIG, GetSetting(("ai", "optimization")), timeout=CALL_TIMEOUT)
+    if runs.keep_runs is not None:
+        await asyncio.to_thread(life.plan.runs.forget, life.engine.clock.time() - runs.keep_runs)
+
+
+# -- below the supervisor of runs --------------------------------------------------------------------
+
+
+async def _run(life: Life, plan: EvaluationPlan, spec: ChildSpec, *, resume: bool = False) -> EvaluationReport:
+    start = asyncio.create_task(_start(life, plan, spec))
+    try:
+        await asyncio.shield(start)
+        if resume:
+            await life.call(f"run/{plan.run_id}", ResumeRun(), timeout=CALL_TIMEOUT)
+        return await _report(life, plan)
+    finally:
+        await asyncio.wait([start])  # who gives up while it starts must not leave it behind
+        if not start.cancelled() and start.exception() is None:
+            await _remove(life, plan, spec)
 
 
 async def _start(life: Life, plan: EvaluationPlan, spec: ChildSpec) -> None:
@@ -204,6 +220,17 @@ async def _start(life: Life, plan: EvaluationPlan, spec: ChildSpec) -> None:
         raise (cause if isinstance(cause, Error) else error) from cause
 
 
+async def _report(life: Life, plan: EvaluationPlan) -> EvaluationReport:
+    name = f"run/{plan.run_id}"
+    while True:
+        try:
+            return await life.call(name, GetResult(), timeout=None)  # type: ignore[no-any-return]
+        except ActorDied:
+            entry = life.entry(name)
+            if entry is None or entry.state == "dead":
+                raise  # nobody starts it again
+
+
 async def _remove(life: Life, plan: EvaluationPlan, spec: ChildSpec) -> None:
     with suppress(SupervisorError, CallError):  # it has ended, or the application has
         await life.call(names.RUN_POOL, TerminateChild(spec.name), timeout=None)
@@ -215,6 +242,15 @@ async def _drop(life: Life, plan: EvaluationPlan) -> None:
         await life.on_engine(partial(life.drop_name, f"{kind}/{plan.run_id}"))
 
 
+# -- checks ------------------------------------------------------------------------------------------
+
+
+async def _settings(life: Life) -> EvaluationSettings:
+    return await life.call(  # type: ignore[no-any-return]
+        names.CONFIG, GetSetting(("dspex", "evaluation")), timeout=CALL_TIMEOUT
+    )
+
+
 def _workers(asked: Workers, settings: EvaluationSettings) -> int:
     if isinstance(asked, int):
         return asked
@@ -224,67 +260,9 @@ def _workers(asked: Workers, settings: EvaluationSettings) -> int:
     return min(AUTO_MOST, 4 * (os.cpu_count() or 1)) if configured == "auto" else configured
 
 
-# -- progress --------------------------------------------------------------------------------------
-
-
-def _watching(progress: object, settings: EvaluationSettings) -> Watching | Literal["bar"] | None:
-    """Who is told of progress: a function, the bar, or nobody."""
-    if callable(progress):
-        return cast("Watching", progress)
-    if progress is None:
-        return "bar" if settings.progress_reporting and sys.stderr.isatty() else None
-    if isinstance(progress, bool):
-        return "bar" if progress else None
-    raise UsageError(f"expected True, False, None or a function, got {type(progress).__name__}, at progress")
-
-
-@contextmanager
-def _watched(
-    engine: Engine, plan: EvaluationPlan, watching: Watching | Literal["bar"] | None
-) -> Generator[None, None, None]:
-    """Have somebody told of the progress of a run; one that raises is told no more."""
-    if watching is None:
-        yield
-        return
-    with _bar(plan) if watching == "bar" else nullcontext(watching) as told:
-
-        def on_progress(event: object, measured: object, facts: Mapping[str, Any], config: object) -> None:
-            if facts["run_id"] == plan.run_id:
-                told(facts["progress"])
-
-        handler = ("dspex-evaluation-progress", plan.run_id, engine.ids.span_id())
-        engine.telemetry.attach(handler, PROGRESS, on_progress)
-        try:
-            yield
-        finally:
-            engine.telemetry.detach(handler)
-
-
-@contextmanager
-def _bar(plan: EvaluationPlan) -> Generator[Watching, None, None]:
-    """A progress bar on stderr; it goes away at the end. What is no terminal gets its last state as a line."""
-    from rich import progress as bars  # noqa: PLC0415 - only where something is shown
-    from rich.console import Console  # noqa: PLC0415 - likewise
-
-    columns = (
-        bars.TextColumn("{task.description}"),
-        bars.BarColumn(),
-        bars.MofNCompleteColumn(),
-        bars.TextColumn("score {task.fields[score]}, {task.fields[failures]} failed"),
-        bars.TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with bars.Progress(*columns, console=console, transient=console.is_terminal) as shown:
-        task = shown.add_task(f"evaluate {plan.module}", total=len(plan.dataset), score="-", failures=0)
-
-        def told(now: EvaluationProgress) -> None:
-            score = "-" if now.score is None else f"{now.score:.1%}"
-            shown.update(task, completed=now.done, score=score, failures=now.failures)
-
-        yield told
-
-
-# -- checks ----------------------------------------------------------------------------------------
+def _check_kind(run: StoredRun) -> None:
+    if run.kind != KIND:
+        raise RunError(f"expected an evaluation, got a run of kind {run.kind}, at {run.id}", run_id=run.id)
 
 
 def _example(given: object, index: int) -> Example:

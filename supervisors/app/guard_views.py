@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable
-from typing import Any, Final, TypeVar, overload
+from typing import Any, TypeVar, overload
 
 from ...actors.budget_messages import BudgetReport, BudgetStatus, SetBudget
 from ...actors.cache_messages import CacheClear, CacheStatus, CacheStatusReport
 from ...actors.config_messages import AmendProvider
 from ...actors.protection_messages import ProtectionReport, ProtectionStatus, ResetProtection
 from ...actors.provider_messages import OnLimit
-from ...actors.settings_providers import Budget
+from ...actors.settings_providers import PROTECTION_KEYS, Budget
 from ...runtime.errors import ConfigError, UsageError, did_you_mean
 from . import names
 from .life import Life
@@ -20,26 +20,6 @@ from .seat import Seat, check_function
 from .views import CALL_TIMEOUT, LM_TIMEOUT
 
 T = TypeVar("T")
-
-PROTECTION_KEYS: Final = (
-    "rate_limit",
-    "user_rate_limit",
-    "limit_storage",
-    "failure_threshold",
-    "recovery_time",
-    "probes",
-    "success_threshold",
-    "gate_time",
-    "budget",
-    "retry_attempts",
-    "retry_base_delay",
-    "retry_max_delay",
-    "retry_after_max",
-    "retry_max_elapsed",
-    "attempt_timeout",
-    "timeout",
-)
-"""The settings of a provider that protect it."""
 
 
 class AsyncProtection:
@@ -53,7 +33,7 @@ class AsyncProtection:
 
         Args:
             provider: its id.
-            **settings: of :data:`PROTECTION_KEYS`; others of the provider stay as they are.
+            **settings: those of :data:`.PROTECTION_KEYS`; others of the provider stay as they are.
 
         Raises:
             ConfigError: there is no such provider, or a setting is unknown, of the wrong type or out of range.

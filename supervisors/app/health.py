@@ -58,7 +58,7 @@ def health_of(engine: Engine) -> Health:
     entries = {entry.name: entry for entry in engine.names.entries()}
     watched = [
         *names.ESSENTIAL,
-        *(name for name, entry in entries.items() if name in names.HELPFUL or entry.kind in _WORKING),
+        *(name for name, entry in entries.items() if name in names.HELPFUL or entry.kind.partition("/")[0] in _WORKING),
     ]
     parts = {name: _part(entries.get(name)) for name in watched}
     return Health(_verdict(engine, parts), parts, engine.clock.time())

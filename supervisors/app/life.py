@@ -14,7 +14,7 @@ from ...runtime.cell import Cell
 from ...runtime.clock import SystemClock
 from ...runtime.context import Context
 from ...runtime.engine import Engine
-from ...runtime.errors import ApplicationDown, CallError, NoProcess, UsageError, did_you_mean
+from ...runtime.errors import ApplicationDown, CallError, NoProcess, UsageError
 from ...runtime.names import NameEntry, qualify
 from ...runtime.outcomes import Started, StartFailed
 from ...runtime.reasons import Reason, describe
@@ -180,7 +180,7 @@ class Life:
         """
         entry = self.entry(name)
         if entry is None:
-            hint = did_you_mean(name, (each.name for each in self.engine.names.entries()))
+            hint = self.engine.names.near(name)
             raise NoProcess(f"no process {name!r}: nobody ever had this name{hint}", target=name, reason=None)
         return entry
 
@@ -196,9 +196,12 @@ class Life:
             self.engine.post(self.engine.kill, target, reason)
 
     def drop_name(self, name: str) -> None:
-        """Forget a name that nobody has any more. On the engine's thread."""
-        if not self.engine.alive(name):
-            self.engine.names.drop(name)
+        """Forget a name that nobody has any more, and what was named after it. On the engine's thread."""
+        family = (name, f"supervisor/{name}", f"streams/{name}")
+        for entry in self.engine.names.entries():
+            named_so = entry.name in family or entry.name.startswith(tuple(f"{each}/" for each in family))
+            if named_so and not self.engine.alive(entry.name):
+                self.engine.names.drop(entry.name)
 
     async def on_engine(self, function: Callable[[], T]) -> T:
         """Call a function on the engine's thread and await its result."""

@@ -13,11 +13,11 @@ from typing import Any, Final, TypeVar
 from ...runtime.calls import Call
 from ...runtime.cell import NO_LIMIT, Cell
 from ...runtime.engine import Engine
-from ...runtime.errors import CallError, NoProcess, UsageError, did_you_mean
+from ...runtime.errors import CallError, NoProcess, UsageError
+from ...runtime.gen_server import GenServer
 from ...runtime.messages import GetState
 from ...runtime.names import NameEntry
 from ...runtime.reasons import describe
-from ...runtime.server_cell import ServerCell
 from ...runtime.system_messages import redacted_state, statistics
 from . import names
 from .explain import Explanation, Facts, OpenCall, explain
@@ -159,14 +159,14 @@ class Observer:
         return None, None
 
     def _hint(self, name: str) -> str:
-        return did_you_mean(name, (entry.name for entry in self._engine.names.entries()))
+        return self._engine.names.near(name)
 
     def _state(self, cell: Cell | None, held: Held) -> tuple[dict[str, str] | None, str]:
         if cell is None:
             return None, "it does not run"
         if held.seconds:
             return None, "the engine's loop is held: no actor can answer"
-        if not isinstance(cell, ServerCell):
+        if not issubclass(cell.actor_class, GenServer):  # in whatever process
             return None, "it is a plain Thespian actor, which does not tell its state"
         try:
             return self._engine.call_blocking(cell.address, GetState(), STATE_LIMIT, fail_fast=True), ""

@@ -61,8 +61,8 @@ def read_state(path: str | os.PathLike[str]) -> ProgramState:
         ConfigError: it holds no state.
     """
     try:
-        data = json.loads(Path(path).read_text("utf-8"))
-    except ValueError as error:
+        data = json.loads(Path(path).read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
         where = os.fspath(path)
         message = f"expected the state of a program as JSON, got something else ({error}), at {where}"
         raise ConfigError(message, path=where, expected="a state as JSON") from None

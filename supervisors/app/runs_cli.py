@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import json
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.console import Console
 
-from ...actors.run_messages import RunStatus
-from ...actors.run_store import RunStore
+from ...actors.evaluation_journal import stored_report
+from ...actors.evaluation_plan import KIND as EVALUATION
+from ...actors.run_messages import Entry, RunStatus
+from ...actors.run_store import RunStore, StoredRun
 from ...actors.settings_load import load_settings
 from ...runtime.errors import CallTimeout, StoreUnavailable
+from .blocking import App
 from .runs_view import facts_of, plot, run_json, run_table, trial_table, trials_of
 from .start import start
 from .tree import Plan
@@ -42,14 +46,35 @@ def runs(context: typer.Context, config: Config = None, as_json: AsJson = False)
 
 @runs_cli.command()
 def show(run: RunId, config: Config = None, as_json: AsJson = False) -> None:
-    """Print what is known of a run, its trials, and their scores drawn."""
+    """Print what is known of a run: an optimization's trials, their scores drawn; an evaluation's rows."""
     with _store(config) as store:
         found = store.get(run)
-        trials = trials_of(store.entries(run, "trial"))
+        evaluated = found.kind == EVALUATION
+        entries = store.entries(run, "row" if evaluated else "trial")
+    if evaluated:
+        _show_evaluation(found, entries, as_json=as_json)
+    else:
+        _show_trials(found, trials_of(entries), as_json=as_json)
+
+
+def _show_evaluation(run: StoredRun, rows: list[Entry], *, as_json: bool) -> None:
+    report = stored_report(run, rows)
+    # The file hears of progress now and then, of each row at once.
+    exact = {"step": len(report.rows), "errors": report.failures, "best_score": report.score if report.rows else None}
+    run = replace(run, progress={**run.progress, **exact})
     if as_json:
-        _json({**run_json(found), "trial_list": trials})
+        _json({**run_json(run), "report": report.to_dict()})
         return
-    out.print(facts_of(found))
+    out.print(facts_of(run))
+    if report.rows:
+        out.print(report.table())
+
+
+def _show_trials(run: StoredRun, trials: list[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        _json({**run_json(run), "trial_list": trials})
+        return
+    out.print(facts_of(run))
     if trials:
         out.print(trial_table(trials))
         measured = [trial["score"] for trial in trials if not trial["traced"]]
@@ -58,19 +83,37 @@ def show(run: RunId, config: Config = None, as_json: AsJson = False) -> None:
 
 @runs_cli.command()
 def resume(run: RunId, config: Config = None, as_json: AsJson = False) -> None:
-    """Go on with a run in an application started for it, until it is over; Ctrl-C leaves it to be resumed again."""
+    """Go on with a run, until it is over, in an application started for it; Ctrl-C leaves it to be resumed again.
+
+    One that a living process has paused goes on there.
+    """
     with _store(config) as store:
-        store.get(run)  # an unknown id needs no application
+        found = store.get(run)  # an unknown id needs no application
+        if found.state == "paused" and found.owner is not None:
+            store.wish(run, "resume")
+            out.print(f"{run}: {found.owner} was asked to go on", highlight=False)
+            return
     with start(config, config={"app": {"console": False}}) as app:
-        going = app.runs.resume(run)
-        while True:
-            try:
-                result = going.result(_LOOK_EVERY)
-            except CallTimeout:
-                if not as_json:
-                    out.print(_line(going.status()), highlight=False)
+        if found.kind == EVALUATION:
+            report = app.runs.evaluate(run)
+            if as_json:
+                _json(report.to_dict())
             else:
-                break
+                out.print(report.table())
+        else:
+            _finish(app, run, as_json=as_json)
+
+
+def _finish(app: App, run: str, *, as_json: bool) -> None:
+    going = app.runs.resume(run)
+    while True:
+        try:
+            result = going.result(_LOOK_EVERY)
+        except CallTimeout:
+            if not as_json:
+                out.print(_line(going.status()), highlight=False)
+        else:
+            break
     if as_json:
         _json({"run": run, "outcome": result.outcome, "score": result.score, "state": result.state.to_dict()})
         return

@@ -10,17 +10,19 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
+from ...actors.evaluation_plan import KIND as EVALUATION
 from ...actors.run_messages import Entry, Paid
 from ...actors.run_store import StoredRun
 
-COLUMNS: Final = ("run", "state", "kind", "module", "progress", "best", "cost", "last seen")
+COLUMNS: Final = ("run", "state", "kind", "module", "progress", "score", "cost", "seen (UTC)")
+_WHOLE: Final = ("run", "state")
 _HEIGHT: Final = 8
 _WIDTH: Final = 60
 
 
 def run_json(run: StoredRun) -> dict[str, Any]:
     """A run as JSON, without its examples."""
-    shown = {name: value for name, value in run.plan.items() if name not in ("train", "validation", "base")}
+    shown = {name: value for name, value in run.plan.items() if name not in ("train", "validation", "dataset", "base")}
     progress = dict(run.progress)
     owner = None if run.owner is None else str(run.owner)
     facts = {"id": run.id, "kind": run.kind, "state": run.state, "owner": owner, "wish": run.wish}
@@ -30,7 +32,9 @@ def run_json(run: StoredRun) -> dict[str, Any]:
 
 def run_table(runs: Sequence[StoredRun]) -> Table:
     """A table of runs."""
-    table = Table(*COLUMNS)
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in COLUMNS:
+        table.add_column(column, no_wrap=column in _WHOLE, overflow="fold")
     for run in runs:
         table.add_row(*(Text(cell) for cell in run_cells(run)))
     return table
@@ -39,33 +43,50 @@ def run_table(runs: Sequence[StoredRun]) -> Table:
 def run_cells(run: StoredRun) -> tuple[str, ...]:
     """The cells of a run's row."""
     now = run.progress
-    seen = datetime.fromtimestamp(run.updated, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    seen = datetime.fromtimestamp(run.updated, UTC).strftime("%m-%d %H:%M")
     what = run.plan.get("method", run.kind)
-    return run.id, run.state, what, str(run.plan.get("module", "")), _progress(now), _score(now), _cost(run.paid), seen
+    module, done = str(run.plan.get("module", "")), _progress(run)
+    score = "-" if now.get("best_score") is None else _score(now)
+    return run.id, run.state, what, module, done, score, _cost(run.paid), seen
 
 
 def facts_of(run: StoredRun) -> Table:
     """What is known of one run, a line each."""
-    now, plan = run.progress, run.plan
-    base = now.get("base_score")
+    now, plan, evaluated = run.progress, run.plan, run.kind == EVALUATION
     lines = {
         "run": run.id,
         "state": run.state + (f": {now['reason']}" if now.get("reason") else ""),
         "worked on by": str(run.owner) if run.owner else "nobody",
         "module": plan.get("module"),
-        "method": f"{plan.get('method', run.kind)} {json.dumps(plan.get('options', {}))}",
-        "metric": plan.get("metric") or "of its own program",
-        "examples": f"{len(plan.get('train', ()))} to learn from, {len(plan.get('validation', ()))} to choose by",
-        "progress": _progress(now),
-        "score": _score(now) + ("" if base is None else f", {base:.1%} as it was"),
-        "work": f"{now.get('trials', 0)} trials, {now.get('rows', 0)} examples, {now.get('errors', 0)} failed, "
-        f"{now.get('elapsed', 0.0):.1f} s",
+        "metric": plan.get("metric") or plan.get("metric_name") or "of its own program",
+        **(_evaluation(run) if evaluated else _optimization(run)),
         "model calls": f"{run.paid.calls}, {run.paid.tokens} tokens, {_cost(run.paid)}",
     }
     table = Table(show_header=False, box=None)
     for name, value in lines.items():
         table.add_row(Text(name), Text(str(value)))
     return table
+
+
+def _optimization(run: StoredRun) -> dict[str, str]:
+    now, plan, base = run.progress, run.plan, run.progress.get("base_score")
+    return {
+        "method": f"{plan.get('method', run.kind)} {json.dumps(plan.get('options', {}))}",
+        "examples": f"{len(plan.get('train', ()))} to learn from, {len(plan.get('validation', ()))} to choose by",
+        "progress": f"{_progress(run)} steps",
+        "score": _score(now) + ("" if base is None else f", {base:.1%} as it was"),
+        "work": f"{now.get('trials', 0)} trials, {now.get('rows', 0)} examples, {now.get('errors', 0)} failed, "
+        f"{now.get('elapsed', 0.0):.1f} s",
+    }
+
+
+def _evaluation(run: StoredRun) -> dict[str, str]:
+    now, plan = run.progress, run.plan
+    return {
+        "progress": f"{_progress(run)} examples",
+        "score": _score(now),
+        "work": f"{now.get('errors', 0)} failed, {now.get('elapsed', 0.0):.1f} s with {plan['workers']} workers",
+    }
 
 
 def trials_of(entries: Sequence[Entry]) -> list[dict[str, Any]]:
@@ -103,9 +124,11 @@ def plot(scores: Sequence[float], *, height: int = _HEIGHT, width: int = _WIDTH)
     return "\n".join(lines)
 
 
-def _progress(now: Mapping[str, Any]) -> str:
-    step, steps = now.get("step", 0), now.get("steps")
-    return f"{step} steps" if steps is None else f"{step} of {steps} steps"
+def _progress(run: StoredRun) -> str:
+    step, steps = run.progress.get("step", 0), run.progress.get("steps")
+    if run.kind == EVALUATION:
+        steps = len(run.plan["dataset"])
+    return str(step) if steps is None else f"{step} of {steps}"
 
 
 def _score(now: Mapping[str, Any]) -> str:
@@ -114,5 +137,6 @@ def _score(now: Mapping[str, Any]) -> str:
 
 
 def _cost(paid: Paid) -> str:
-    unknown = f" + {paid.unpriced} of unknown price" if paid.unpriced else ""
-    return f"${paid.money:.4f}{unknown}"
+    if paid.unpriced and not paid.money:
+        return "unknown"
+    return f"${paid.money:.4f}" + (f" + {paid.unpriced} unpriced" if paid.unpriced else "")

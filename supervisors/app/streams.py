@@ -15,7 +15,8 @@ from ...actors.lm import LMResponse
 from ...actors.lm_chunks import LMChunk, LMStreamEnd
 from ...actors.prediction import Prediction
 from ...actors.provider_messages import Leave
-from ...runtime.errors import CallError, Error, UsageError
+from ...runtime.errors import ActorDied, CallError, Error, NoProcess, UsageError
+from ...runtime.reasons import describe
 from ...runtime.stages import Stream, stream
 from .life import Life
 
@@ -51,6 +52,7 @@ class _Answer(Generic[Chunk, Result]):
         self._opening = opening
         self._begun = self._read = self._closed = False
         self._producer: ActorAddress | None = None
+        self._target = ""
         self._stream: Stream | None = None
         self._result: Result | None = None
         self._error: Error | None = None
@@ -75,15 +77,27 @@ class _Answer(Generic[Chunk, Result]):
         self._begun = True
         return self._opening()
 
-    def _opened(self, producer: ActorAddress, max_demand: int) -> None:
-        self._producer = producer
+    def _opened(self, opening: Opening, producer: ActorAddress) -> None:
+        self._producer, self._target = producer, opening.target
         # The last event is the end; a producer that is gone before it has failed, whatever the reason.
-        self._stream = stream(producer, self._life.engine, max_demand=max_demand, cancel="permanent")
+        self._stream = stream(producer, self._life.engine, max_demand=opening.max_demand, cancel="permanent")
 
     def _reading(self) -> Stream:
         assert self._stream is not None
         self._read = True
         return self._stream
+
+    def _failed(self, error: Error) -> Error:
+        """What to raise for it. A producer that is gone was there once: it ended, by the name that was asked."""
+        if isinstance(error, NoProcess):
+            why = describe(error.facts["reason"])
+            error = ActorDied(
+                f"the stream of {self._target} ended ({why}) before it was read",
+                target=self._target,
+                reason=error.facts["reason"],
+            )
+        self._error = error
+        return error
 
     def _piece(self, event: Chunk | LMStreamEnd | PredictionEnd) -> Chunk | None:
         """A piece, or None at the end."""
@@ -125,7 +139,7 @@ class AsyncAnswerStream(_Answer[Chunk, Result]):
     async def __aenter__(self) -> Self:
         opening = self._begin()
         opened = await self._life.call(opening.target, opening.message, **opening.how)
-        self._opened(opened.address, opening.max_demand)
+        self._opened(opening, opened.address)
         return self
 
     async def __aexit__(
@@ -144,8 +158,7 @@ class AsyncAnswerStream(_Answer[Chunk, Result]):
         except Error as error:
             if self._closed:  # by somebody else, meanwhile
                 raise StopAsyncIteration from None
-            self._error = error
-            raise
+            raise self._failed(error) from error.__cause__
         piece = self._piece(event)
         if piece is None:
             raise StopAsyncIteration
@@ -158,7 +171,7 @@ class AnswerStream(_Answer[Chunk, Result]):
     def __enter__(self) -> Self:
         opening = self._begin()
         opened = self._life.call_blocking(opening.target, opening.message, **opening.how)
-        self._opened(opened.address, opening.max_demand)
+        self._opened(opening, opened.address)
         return self
 
     def __exit__(
@@ -177,8 +190,7 @@ class AnswerStream(_Answer[Chunk, Result]):
         except Error as error:
             if self._closed:  # by somebody else, meanwhile
                 raise StopIteration from None
-            self._error = error
-            raise
+            raise self._failed(error) from error.__cause__
         piece = self._piece(event)
         if piece is None:
             raise StopIteration

@@ -43,12 +43,14 @@ from ...runtime.gen_server import GenServer
 from ...runtime.secret import SecretVault
 from ..backoff import Backoff
 from ..dynamic_supervisor import DynamicSupervisor
+from ..gateway.door import Door
 from ..gateway.exposure import check_gateway
 from ..keeper import Keeper
 from ..supervisor import Supervisor
 from . import names
 from .children import ChildrenSupervisor, KeptSpecs
-from .declared import declared_modules, declared_providers, nothing_declared
+from .declared import declared_modules, declared_providers
+from .run_keeper import RunKeeper
 
 Declared = Callable[[GenServer], Awaitable[list[ChildSpec]]]
 
@@ -71,6 +73,8 @@ class Plan:
         subscriptions: who is told of changed settings; outlives the configuration actor too.
         ledger: what was spent; outlives the budget actor.
         protections: what of each provider's protection outlives its supervisor.
+        door: where the gateway listens; outlives it.
+        begun: the specs of the runs that were begun here; outlive their keeper.
     """
 
     settings: Settings
@@ -79,6 +83,8 @@ class Plan:
     subscriptions: Subscriptions = field(default_factory=Subscriptions)
     ledger: BudgetLedger = field(default_factory=BudgetLedger)
     protections: ProtectionMemories = field(default_factory=ProtectionMemories)
+    door: Door = field(default_factory=Door)
+    begun: KeptSpecs = field(default_factory=KeptSpecs)
 
     @cached_property
     def runs(self) -> RunStore:
@@ -111,11 +117,20 @@ def application_children(plan: Plan) -> list[ChildSpec]:
             "providers",
             names.PROVIDERS,
             names.PROVIDER_POOL,
-            names.PROVIDER_KEEPER,
-            partial(declared_providers, plan.protections),
+            _keeper(names.PROVIDER_POOL, names.PROVIDER_KEEPER, partial(declared_providers, plan.protections)),
         ),
-        _kept("modules", names.MODULES, names.MODULE_POOL, names.MODULE_KEEPER, declared_modules),
-        _kept("runs", names.RUNS, names.RUN_POOL, names.RUN_KEEPER, nothing_declared),
+        _kept(
+            "modules",
+            names.MODULES,
+            names.MODULE_POOL,
+            _keeper(names.MODULE_POOL, names.MODULE_KEEPER, declared_modules),
+        ),
+        _kept(
+            "runs",
+            names.RUNS,
+            names.RUN_POOL,
+            ChildSpec("keeper", RunKeeper, (names.RUN_POOL, plan.begun), name=names.RUN_KEEPER),
+        ),
         _observers(plan),
         _children(plan),
         *_gateway(plan),
@@ -142,12 +157,16 @@ def _core(plan: Plan) -> ChildSpec:
     )
 
 
-def _kept(id: str, name: str, pool: str, keeper: str, declared: Declared) -> ChildSpec:
+def _keeper(pool: str, name: str, declared: Declared) -> ChildSpec:
+    return ChildSpec("keeper", Keeper, (pool, declared), name=name)
+
+
+def _kept(id: str, name: str, pool: str, keeper: ChildSpec) -> ChildSpec:
     return Supervisor.child_spec(
         id,
         [
             DynamicSupervisor.child_spec("pool", name=pool, **PATIENCE),
-            ChildSpec("keeper", Keeper, (pool, declared), name=keeper),
+            keeper,
         ],
         strategy="rest_for_one",
         name=name,
@@ -186,5 +205,5 @@ def _gateway(plan: Plan) -> list[ChildSpec]:
     check_gateway(settings)
     from ..gateway.actor import GatewayActor  # noqa: PLC0415 - loaded by those who use it
 
-    http = ChildSpec("http", GatewayActor, (settings,), name=names.GATEWAY, backoff=GATEWAY_BACKOFF)
+    http = ChildSpec("http", GatewayActor, (settings, plan.door), name=names.GATEWAY, backoff=GATEWAY_BACKOFF)
     return [Supervisor.child_spec("gateway", [http], name=names.GATEWAY_SUPERVISOR, **PATIENCE)]

@@ -6,7 +6,8 @@ actor, whatever its end.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from ...actors.config_messages import START_PATIENCE, ConfigChanged, GetSetting, SubscribeSettings
 from ...actors.registry import announce
@@ -17,6 +18,7 @@ from ...runtime.messages import Reply, TaskDone, TaskFailed
 from ...runtime.reasons import Reason
 from ..app import names
 from .desk import Desk
+from .door import Door
 from .exposure import check_gateway
 from .messages import Drain, GatewayReport, GatewayStatus
 
@@ -33,6 +35,7 @@ class GatewayActor(GenServer):
 
     Args:
         settings: where, and for whom.
+        door: the port that an earlier one was given, if any was.
 
     Raises:
         ConfigError: it would listen beyond this machine without a token; or what it needs is not installed.
@@ -40,19 +43,20 @@ class GatewayActor(GenServer):
 
     trap_exit = True
 
-    async def init(self, settings: GatewaySettings) -> Continue:
+    async def init(self, settings: GatewaySettings, door: Door | None = None) -> Continue:
         """Read which providers there are, and be told when they change."""
         check_gateway(settings)
+        self._door = Door() if door is None else door
         await self.call(names.CONFIG, SubscribeSettings(self.myAddress, _AI), timeout=START_PATIENCE)
         ai: AiSettings = await self.call(names.CONFIG, GetSetting(_AI), timeout=START_PATIENCE)
-        self._desk = Desk(self.system, settings, ai)
+        self._desk = Desk(self.system, self._door.at(settings), ai)
         self._listener: Listener | None = None
         return Continue()
 
     async def handle_continue(self, value: object) -> None:
         """Listen. Behind the start: a port that is taken must not end the application; it is tried again."""
         listener = self._listener = self.own(await self.run_blocking(_prepared, self._desk))
-        listener.open()
+        self._door.port = listener.open()
         self.start_task(listener.serve())
         announce(self, {"type": "gateway", "url": listener.url})
 
@@ -66,6 +70,13 @@ class GatewayActor(GenServer):
         """How it is."""
         desk = self._desk
         return GatewayReport(self._url, desk.in_work, desk.requests, desk.refused, desk.draining)
+
+    def format_status(self) -> Mapping[str, Any]:
+        """What the console shows."""
+        desk = self._desk
+        counts = {"in work": desk.in_work, "requests": desk.requests, "refused": desk.refused}
+        providers = [*desk.ai.providers, *desk.ai.routes]
+        return {"url": self._url, "providers": providers, **counts, "draining": desk.draining}
 
     @call
     def drain(self, msg: Drain) -> NoReply:

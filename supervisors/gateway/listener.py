@@ -66,8 +66,11 @@ class Listener:
         self._address = min(found, key=lambda each: each[0] != socket.AF_INET)
         self.url = ""
 
-    def open(self) -> None:
+    def open(self) -> int:
         """Listen; who connects waits until it serves.
+
+        Returns:
+            The port.
 
         Raises:
             StartError: the address is taken, or not ours.
@@ -79,6 +82,7 @@ class Listener:
             raise self._failure(error) from None
         host, port = self._socket.getsockname()[:2]
         self.url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        return int(port)
 
     def _failure(self, error: OSError) -> StartError:
         why = error.strerror or str(error)

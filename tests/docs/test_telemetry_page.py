@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from dspex.actors import otel_metrics
-from dspex.actors.telemetry_events import COLLECTOR_TOTALS, ENGINE_ACTORS, ENGINE_TOTALS, RULES
+from dspex.actors.telemetry_metrics import COLLECTOR_TOTALS, ENGINE_ACTORS, ENGINE_TOTALS
+from dspex.actors.telemetry_rules import RULES
 from dspex.runtime.errors import LMError
 from kit.application import application
 from kit.http_server import Exchange, completion

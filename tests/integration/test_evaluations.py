@@ -4,26 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import os
+import subprocess
 import sys
 import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from dspex import ChildSpec, GenServer, call
-from dspex.actors.evaluation import EvaluationProgress
-from dspex.actors.evaluation_actor import EvaluationStatus
+from dspex.actors.evaluation import EvaluationProgress, EvaluationStatus
 from dspex.actors.evaluation_report import EvaluationReport
 from dspex.actors.examples import Example
+from dspex.actors.module_messages import Predict
 from dspex.actors.prediction import Prediction
-from dspex.actors.run_messages import CancelRun, RunInfo
+from dspex.actors.run_messages import CancelRun, PauseRun, RunInfo
 from dspex.actors.scorers.llm_judge import LMJudge
-from dspex.actors.scoring import Score
+from dspex.actors.scoring import Host, Score
 from dspex.actors.testing.scripted_provider import marked
-from dspex.runtime.errors import ApplicationDown, ConfigError, Error, NoProcess, RunConflict, UsageError
+from dspex.runtime.errors import (
+    ApplicationDown,
+    ConfigError,
+    Error,
+    LMAuthError,
+    NoProcess,
+    RunConflict,
+    RunError,
+    UsageError,
+)
 from kit.application import Gate, Watch, application
 from kit.http_server import Exchange, completion
+from kit.runs import ROOT, model
+from kit.runs import configuration as runs_configuration
 
 
 def asked(exchange: Exchange) -> str:
@@ -164,6 +180,40 @@ def test_a_bar_is_shown_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         assert terminal.getvalue() == ""
 
 
+SHOWING = """
+import json, sys
+import dspex
+from kit.runs import EXAMPLES
+with dspex.start(config=json.loads(sys.argv[1])) as app:
+    print(app.evaluate("qa", EXAMPLES, metric="exact_match", workers=4).total)
+"""
+
+
+def test_a_bar_on_a_real_terminal() -> None:
+    """Where stderr is a terminal it is drawn there, counts to the end and is gone; stdout has the program's words."""
+    with model() as (_, server):
+        terminal, side = os.openpty()
+        process = subprocess.Popen(
+            [sys.executable, "-c", SHOWING, json.dumps(runs_configuration(server, None))],
+            cwd=ROOT,
+            env={"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "TERM": "xterm", "COLUMNS": "120"},
+            stdout=subprocess.PIPE,
+            stderr=side,
+        )
+        os.close(side)
+        shown = b""
+        with suppress(OSError):  # the terminal's other side is closed
+            while piece := os.read(terminal, 4096):
+                shown += piece
+        os.close(terminal)
+        out, _ = process.communicate(timeout=20)
+    assert (process.returncode, out) == (0, b"24\n"), shown
+    text = shown.decode()
+    assert "evaluate qa" in text
+    assert "24/24" in text
+    assert text.rstrip().endswith("\x1b[2K"), "the bar's line is cleared in the end"
+
+
 @pytest.mark.parametrize(
     ("settings", "asked", "workers"),
     [
@@ -243,6 +293,125 @@ def test_under_its_name_an_evaluation_goes_on(tmp_path: Path) -> None:
         with pytest.raises(RunConflict) as caught:
             app.evaluate("qa", DATASET[:2], **options)
         assert list(caught.value.differences) == ["data"]
+
+
+def half(example: Example, prediction: Prediction) -> float:
+    """A metric that other processes find."""
+    return 0.5
+
+
+@pytest.mark.parametrize(
+    ("change", "part"),
+    [
+        (lambda app: app.module("qa").update(demos=[{"question": "a", "answer": "b"}]), "state"),
+        (lambda app: app.module("qa").update(instructions="Be brief."), "state"),
+        (lambda app: app.update_setting(("ai", "providers", "local", "default_model"), "another"), "model"),
+    ],
+    ids=["demos", "instructions", "default model"],
+)
+def test_another_program_is_refused_with_the_difference(change: Any, part: str) -> None:
+    """As many demos as before are not the same demos; under another name its model answers are used again."""
+    with application(capitals, "qa") as (app, server):
+        app.module("qa").update(demos=[{"question": "a", "answer": "c"}])
+        app.evaluate("qa", DATASET, metric="f1", run_id="mine")
+        change(app)
+        with pytest.raises(RunConflict, match=f"the evaluation 'mine' as it was begun, got another {part} ") as caught:
+            app.evaluate("qa", DATASET, metric="f1", run_id="mine")
+        assert list(caught.value.differences) == [part]
+        with pytest.raises(RunConflict, match=r"metric: f1.*fork='mine'"):
+            app.evaluate("qa", DATASET, metric="contains", run_id="mine")
+        assert len(server.requests) == 3
+
+
+def test_a_fork_uses_the_model_answers_again() -> None:
+    """Another metric over the same answers costs nothing but what failed."""
+    with application(capitals, "qa") as (app, server):
+        old = app.evaluate("qa", DATASET, metric="f1", run_id="old")
+        new = app.evaluate("qa", DATASET, metric="exact_match", run_id="new", fork="old")
+        assert new.score == old.score
+        assert new.spent.input_tokens == old.spent.input_tokens
+        assert len(server.requests) == 3 + 1
+        with pytest.raises(RunError, match=r"'older'.*did you mean 'old'"):
+            app.evaluate("qa", DATASET, metric="f1", run_id="newer", fork="older")
+        with pytest.raises(UsageError, match="expected a run_id with fork"):
+            app.evaluate("qa", DATASET, metric="f1", fork="old")
+
+
+def test_a_judge_and_the_modules_that_a_metric_asks_are_paid_once() -> None:
+    """What a metric asks of models is in the journal too, answer by answer; and so is each row."""
+    asked_of: list[str] = []
+
+    def script(exchange: Exchange) -> None:
+        messages = str(exchange.request.json()["messages"])
+        judging = "[[ ## score ## ]]" in messages
+        asked_of.append("judge" if judging else "critic" if "critique" in messages else "qa")
+        answer = {"reasoning": "so so", "score": "0.5"} if judging else {"critique": "bad", "answer": "Oslo"}
+        exchange.reply(200, completion(marked(answer)))
+
+    @dataclass(frozen=True)
+    class Both:
+        """Asks a module, and then a judge; falls over at the first example until it is mended."""
+
+        broken: list[bool] = field(default_factory=lambda: [True], repr=False)
+
+        async def judge(self, example: Example, prediction: Prediction, host: Host) -> float:
+            critique = await host.call("module/critic", Predict({"answer": prediction.answer}))
+            assert critique.critique == "bad"
+            result = await LMJudge("local").judge(example, prediction, host)
+            if self.broken and self.broken.pop():
+                raise LMAuthError("no credit")
+            return result.score
+
+    with application(script, "qa") as (app, _):
+        app.start_module("critic", "answer -> critique", provider="local")
+        metric = Both()
+        stopped = app.evaluate("qa", DATASET, metric=metric, run_id="mine", workers=1)
+        assert (stopped.outcome, stopped.rows, stopped.reason) == ("stopped", (), "lm_auth: no credit")
+        assert app.runs.get("mine").state == "failed"
+        report = app.evaluate("qa", DATASET, metric=metric, run_id="mine", workers=1)
+        assert (report.outcome, report.score) == ("completed", 0.5)
+        assert sorted(asked_of) == ["critic"] * 3 + ["judge"] * 3 + ["qa"] * 3
+        assert report.spent.input_tokens == 3 * 11
+        assert app.runs.get("mine").paid.calls == 9
+
+
+def test_a_run_is_let_go_of_with_its_evaluation(tmp_path: Path) -> None:
+    """Who gives up in a process that lives on leaves it to others; elsewhere it is paused, resumed, cancelled."""
+    config = {"events": {"path": str(tmp_path / "events.db")}}
+    gate = Gate()
+    with application(gate, "qa", config=config) as (app, _):
+        watch = Watch(app)
+
+        async def begun_and_left() -> None:
+            work = asyncio.create_task(app.aio.evaluate("qa", DATASET, metric=half, run_id="mine"))
+            await asyncio.to_thread(watch.until, lambda: watch.state("run/mine") == "running")
+            await app.aio.call("run/mine", PauseRun())
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+
+        asyncio.run(begun_and_left())
+        gate.open.set()
+        [stored] = app.runs.list()
+        assert (stored.state, stored.owner) == ("paused", None)
+        assert (app.runs.report("mine").outcome, app.runs.report("mine").rows) == ("paused", ())
+        assert app.runs.evaluate("mine").score == 0.5
+        assert app.runs.get("mine").state == "completed"
+        assert app.runs.evaluate("mine") == app.runs.report("mine")
+
+
+def test_what_cannot_be_gone_on_with_says_what_to_do() -> None:
+    """A metric of the program's own cannot be found by its name; an optimization is none of these."""
+    with application(capitals, "qa") as (app, _):
+        stopped = app.evaluate("qa", DATASET, metric=lambda example, prediction: 1.0, run_id="mine", max_errors=0)
+        assert stopped.outcome == "too_many_errors"
+        app.optimize("qa", DATASET, metric="f1", method="labeled_few_shot", run_id="other").result(10)
+        with pytest.raises(RunError, match="expected an evaluation, got a run of kind optimization, at other"):
+            app.runs.evaluate("other")
+        with pytest.raises(RunError, match="expected an evaluation, got a run of kind optimization, at other"):
+            app.runs.report("other")
+        with pytest.raises(RunError, match=r"app\.runs\.evaluate\('mine'\)"):
+            app.runs.resume("mine")
 
 
 def test_a_crash_of_the_evaluation_is_survived() -> None:

@@ -20,6 +20,7 @@ import pytest
 
 import dspex
 from dspex.runtime.errors import CallError, ConfigError
+from dspex.runtime.messages import GetState
 from dspex.supervisors.gateway.messages import GatewayStatus
 from dspex.supervisors.messages import TerminateChild
 from kit.application import IN_MEMORY, Gate, Quick, Slow, Watch, answering, application, provider_of, trip
@@ -229,6 +230,42 @@ def test_a_killed_gateway_closes_its_socket_and_comes_back() -> None:
             assert raw.recv(1) == b""
         assert _until_it_listens(serving.app) == f"http://127.0.0.1:{port}"
         assert httpx.get(f"http://127.0.0.1:{port}/health").json()["status"] == "healthy"
+
+
+def test_a_port_that_the_system_gave_is_kept() -> None:
+    """At port 0 the one first given stays; while a stranger has it the gateway fails by name, then it is back there."""
+    with gateway(rng=Quick()) as serving:
+        url = serving.url
+        serving.app.kill("gateway/http")
+        assert _until_it_listens(serving.app) == url
+        assert httpx.get(f"{url}/health").json()["status"] == "healthy"
+        watch, port = Watch(serving.app), httpx.URL(url).port
+        taken = serving.app.engine.on_engine(_steal, serving.app, port)
+        watch.until(lambda: watch.incarnation("gateway/http") > 3)
+        reports = serving.app.events.query(type="supervisor_report").events
+        assert any(f"expected to listen at 127.0.0.1:{port}" in str(event.model_dump()) for event in reports)
+        taken.close()
+        assert _until_it_listens(serving.app) == url
+
+
+def _steal(app: dspex.App, port: int) -> socket.socket:
+    """On the engine's thread, so that the port is taken before the next gateway can have it."""
+    app.kill("gateway/http")
+    return socket.create_server(("127.0.0.1", port))
+
+
+def test_what_the_console_shows_is_readable() -> None:
+    """Where it listens, for whom, and how much it has to do; no object of Python's, and no token."""
+    with gateway() as serving:
+        url, state = serving.url, serving.app.call("gateway/http", GetState())
+        assert state == {
+            "url": repr(url),
+            "providers": "['local']",
+            "in work": "0",
+            "requests": "0",
+            "refused": "0",
+            "draining": "False",
+        }
 
 
 def test_a_stop_lets_requests_in_work_finish() -> None:

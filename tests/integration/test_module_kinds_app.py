@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from typing import Any
 import pytest
 
 import dspex
+from dspex.actors.events import ModuleExecution
 from dspex.actors.program_state import PredictorState
-from dspex.runtime.errors import ConfigError, SignatureError
+from dspex.runtime.errors import ConfigError, NoProcess, RemoteError, SignatureError
 from kit.application import Watch, application, configuration, trip
 from kit.http_server import Exchange, HttpServer, completion
 
@@ -114,6 +116,11 @@ def test_a_program_streams_its_last_field() -> None:
         assert {field for field, _ in pieces} == {"answer"}
         assert "".join(text for _, text in pieces) == "my answer"
         assert stream.result.info.usage.total_tokens == 28
+        trace = app.events.query(type="module_execution", trace_id=stream.result.info.correlation_id).events
+        found = {each.module: each for each in trace if isinstance(each, ModuleExecution)}
+        assert set(found) == {"chain", "chain.draft", "chain.final"}
+        assert {found[name].parent_id for name in ("chain.draft", "chain.final")} == {found["chain"].span_id}
+        assert found["chain"].duration >= found["chain.final"].duration > 0
         made = app.start_program("made", Whole, provider="local")
         with made.stream(question="x") as stream:
             assert [(chunk.field, chunk.text) for chunk in stream] == [("answer", "MY ANSWER")]
@@ -226,10 +233,55 @@ def test_what_cannot_be_declared() -> None:
             app.start_program("wrong", f"{__name__}:add", provider="local")
         with pytest.raises(ConfigError, match="at the top of a module"):
             app.start_module("qa", "q -> a", provider="local", kind="refine", metric=lambda example, prediction: 1)
-        with pytest.raises(ConfigError, match="expected a metric for the kind refine"):
+        with pytest.raises(ConfigError, match="expected the option metric of the kind refine"):
             app.start_module("qa", "q -> a", provider="local", kind="refine")
         with pytest.raises(ConfigError, match="kind"):
             app.start_module("qa", "q -> a", provider="local", kind="reakt")
+
+
+def test_what_cannot_start_is_not_declared() -> None:
+    """What an actor would refuse at its start is refused where it is written, and leaves nothing behind."""
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"kind": "predict", "n": 3}, "'n'; that is an option of best_of_n and refine"),
+        ({"kind": "react"}, "the option tools of the kind react"),
+        ({"demos": [{"qestion": "x"}]}, "did you mean 'question'"),
+        ({"kind": "refine", "metric": "exact_mach"}, "did you mean 'exact_match'"),
+    ]
+    with application(None) as (app, _):
+        for settings, words in wrong:
+            with pytest.raises((ConfigError, SignatureError), match=words):
+                app.start_module("qa", "question -> answer", provider="local", **settings)
+            assert app.setting("modules") == {}
+        with pytest.raises(NoProcess):
+            app.module("qa")
+
+
+class Leaving(dspex.Module):
+    """Ends the interpreter, if it can."""
+
+    ask = dspex.Predict("question -> answer")
+
+    async def forward(self, question: str) -> Any:
+        if question == "stay":
+            return {"answer": "here"}
+        if question == "beside":
+            await asyncio.gather(self.leave(), self.leave())
+        return await self.leave()
+
+    async def leave(self) -> None:
+        sys.exit(3)
+
+
+@pytest.mark.parametrize("question", ["at once", "beside"])
+def test_a_program_that_exits_ends_its_call_only(question: str) -> None:
+    """In its own task or in one beside it: its caller is told, the module and the application go on."""
+    with application(None) as (app, _):
+        leaving = app.start_program("leaving", Leaving, provider="local")
+        since = Watch(app).incarnation("module/leaving")
+        with pytest.raises(RemoteError, match="SystemExit: 3"):
+            leaving(question=question)
+        assert leaving(question="stay").answer == "here"
+        assert Watch(app).incarnation("module/leaving") == since
 
 
 def test_a_tripped_program_keeps_its_state() -> None:

@@ -13,14 +13,14 @@ from typing import Any, Final
 import pytest
 
 import dspex
-from dspex.actors import run_bench
+from dspex.actors import run_tries
 from dspex.actors.examples import Example
 from dspex.actors.optimizers.bench import Bench
 from dspex.actors.prediction import Prediction
 from dspex.actors.program_state import PredictorState, ProgramState
 from dspex.actors.run_messages import RunStatus
 from dspex.runtime.errors import CallTimeout, ConfigError, NoProcess, RunConflict, RunError, UsageError
-from dspex.supervisors.app.runs import Run
+from dspex.supervisors.app.run_handles import Run
 from kit.http_server import Exchange
 from kit.runs import EXAMPLES, Model, configuration, model, optimizer_process, outcome_of
 
@@ -64,13 +64,21 @@ def test_the_best_state_is_found_and_the_module_left_alone(calm: tuple[Any, int]
     assert result.state.predictors["predict"].demos
     facts = result.state.provenance
     assert (facts["run"], facts["method"], facts["seed"], facts["score"]) == ("r", "random_search", 7, result.score)
+    assert facts["versions"]["dspex"] == dspex.__version__
+    assert facts["program"]["model"] == facts["prompt_model"] == "local/test-model"
+    assert (facts["metric"], facts["options"]["candidates"], facts["base_score"]) == (
+        "exact_match",
+        6,
+        result.base_score,
+    )
+    assert len(facts["data"]["validation"]["hash"]) == 64
     assert facts["data"]["train"]["examples"] + facts["data"]["validation"]["examples"] == len(EXAMPLES)
     assert result.status.paid.calls == facts["paid"]["calls"] == calls
     assert (result.status.state, result.status.step, result.status.steps) == ("completed", 3, 3)
 
 
 def test_a_run_is_told_of(calm: tuple[Any, int]) -> None:
-    """Events for the start, each step, each checkpoint and the end; a row in the registry; telemetry."""
+    """Events for the start, each candidate, trial, step and checkpoint, and the end; the registry; telemetry."""
     with optimizing() as (app, _):
         measured: list[tuple[Any, ...]] = []
         app.engine.telemetry.attach("t", ("dspex", "optimization", "trial"), lambda *event: measured.append(event))
@@ -84,11 +92,24 @@ def test_a_run_is_told_of(calm: tuple[Any, int]) -> None:
         ]
         assert {event.model_dump()["run_id"] for event in told} == {"r"}
         assert told[-1].model_dump()["best_score"] == calm[0].score
+        trials = app.events.query(types=("optimization_trial",), order="oldest", limit=100).events
+        candidates = app.events.query(types=("optimization_candidate",), order="oldest", limit=100).events
+        first, last = trials[0].model_dump(), trials[-1].model_dump()
+        assert (first["trial"], first["score"], first["examples"]) == ("baseline", calm[0].base_score, 12)
+        assert (last["errors"], last["traced"], len(trials)) == (0, False, calm[0].status.trials)
+        tried = [event.model_dump()["candidate"] for event in candidates]
+        assert len(tried) == len(set(tried)) == 7, "the program as it was, and six sets of worked examples"
+        assert set(tried) == {event.model_dump()["candidate"] for event in trials}
+        assert calm[0].state.key in tried
+        assert candidates[0].model_dump()["demos"] == 0
+        assert all(event.model_dump()["demos"] > 0 for event in candidates[1:])
         row = app.registry.lookup("run/r")
         assert row is not None
         assert (row.metadata["status"], row.metadata["step"]) == ("completed", 3)
         assert row.metadata["best_score"] == calm[0].score
         assert len(measured) == calm[0].status.trials
+        labels = {"method": "random_search", "module": "qa"}
+        assert app.telemetry.snapshot().total("dspex_optimization_score", **labels) == calm[0].score
 
 
 def test_the_same_id_gives_the_same_run(tmp_path: Path, calm: tuple[Any, int]) -> None:
@@ -211,7 +232,7 @@ def test_a_crash_costs_no_more_than_what_was_in_flight(calm: tuple[Any, int], vi
 
 def test_a_module_that_stays_away_fails_the_run(monkeypatch: pytest.MonkeyPatch, calm: tuple[Any, int]) -> None:
     """No example is scored 0 because nobody was there to work on it; with the module back the run goes on."""
-    monkeypatch.setattr(run_bench, "TRIES", 2)
+    monkeypatch.setattr(run_tries, "TRIES", 2)
     reached_call = threading.Event()
     with optimizing() as (app, script):
         script.on_call = lambda number: reached_call.set() if number == 30 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,93 @@ def test_an_orphan_is_cancelled_by_the_command_line(tmp_path: Path) -> None:
             app.optimize("qa", EXAMPLES, **HOW).pause()
         assert "cancelled" in dspex_runs(config, "cancel", "r").stdout
         assert json.loads(dspex_runs(config, "--json").stdout)[0]["state"] == "cancelled"
+
+
+def test_an_evaluation_from_the_command_line(tmp_path: Path) -> None:
+    """Stopped half way it is listed among the runs, shown row by row, and gone on with; then it is what it would be."""
+    with model() as (script, server):
+        config = configured(server, tmp_path)
+        options: dict[str, Any] = {"metric": "exact_match", "workers": 2}
+        with dspex.start(config=configuration(server, tmp_path)) as app:
+            app.update_setting(("ai", "providers", "local", "budget"), {"requests": 10})
+            stopped = app.evaluate("qa", EXAMPLES, run_id="e", **options)
+            assert (stopped.outcome, len(stopped.rows)) == ("stopped", 10)
+            calm = app.evaluate("qa", EXAMPLES, run_id="f", max_errors=0, **options)
+            assert calm.outcome == "stopped"
+        assert script.calls == 10
+        [one, other] = sorted(json.loads(dspex_runs(config, "--json").stdout), key=lambda run: str(run["id"]))
+        assert (one["id"], one["kind"], one["state"], one["paid"]["calls"]) == (
+            "e",
+            "evaluation",
+            "budget_exhausted",
+            10,
+        )
+        assert "dataset" not in one["plan"]
+        assert other["progress"]["step"] == 0
+        listed = [line.split() for line in dspex_runs(config).stdout.splitlines()]
+        words = ["e", "budget_exhausted", "evaluation", "qa", "10", "of", "24", f"{stopped.score:.1%}", "unknown"]
+        assert words in [line[:9] for line in listed], "eighty columns are enough"
+        shown = dspex_runs(config, "show", "e").stdout
+        for word in ("budget_exhausted: ", "exact_match", "10 of 24 examples", "Is 3 even?", f"{stopped.score:.1%}"):
+            assert word in shown
+        told = json.loads(dspex_runs(config, "show", "e", "--json").stdout)["report"]
+        assert (told["done"], told["total"], told["score"]) == (10, 24, stopped.score)
+        went_on = json.loads(dspex_runs(config, "resume", "e", "--json").stdout)
+        assert (went_on["outcome"], went_on["done"], script.calls) == ("completed", 24, 24)
+        assert went_on["rows"][:3] == told["rows"][:3]
+        assert json.loads(dspex_runs(config, "show", "e", "--json").stdout)["report"]["score"] == went_on["score"]
+        assert "qa by exact_match" in dspex_runs(config, "resume", "e").stdout
+        assert script.calls == 24
+        assert "which is over" in str(dspex_runs(config, "cancel", "e").exception)
+
+
+def test_an_evaluation_at_work_is_cancelled_by_the_command_line(tmp_path: Path) -> None:
+    """Its process hears of it with the next row; what was done is its report, and listed as such."""
+    with model() as (script, server):
+        reached, go_on = threading.Event(), threading.Event()
+
+        def hold(number: int) -> None:
+            if number == 3:
+                reached.set()
+                assert go_on.wait(10)
+
+        script.on_call = hold
+        config = configured(server, tmp_path)
+        reports: list[dspex.EvaluationReport] = []
+        with dspex.start(config=configuration(server, tmp_path)) as app:
+            options: dict[str, Any] = {"metric": "exact_match", "run_id": "e", "workers": 1}
+            work = threading.Thread(target=lambda: reports.append(app.evaluate("qa", EXAMPLES, **options)))
+            work.start()
+            assert reached.wait(10)
+            assert "was asked to cancel it" in dspex_runs(config, "cancel", "e").stdout
+            go_on.set()
+            work.join(10)
+        assert (reports[0].outcome, reports[0].complete) == ("cancelled", False)
+        [listed] = json.loads(dspex_runs(config, "--json").stdout)
+        assert (listed["state"], listed["progress"]["step"]) == ("cancelled", len(reports[0].rows))
+
+
+def test_an_evaluation_with_a_metric_of_its_own_says_what_to_do(tmp_path: Path) -> None:
+    """Nobody else can find it: the program that began it goes on. It can be cancelled from here."""
+    with model() as (_, server):
+        config = configured(server, tmp_path)
+        with dspex.start(config=configuration(server, tmp_path)) as app:
+            app.update_setting(("ai", "providers", "local", "budget"), {"requests": 10})
+            app.evaluate("qa", EXAMPLES, metric=lambda example, prediction: 1.0, run_id="e")
+        error = dspex_runs(config, "resume", "e").exception
+        assert isinstance(error, RunError)
+        assert "app.evaluate(..., run_id='e')" in str(error)
+
+
+def test_one_that_a_living_process_has_paused_goes_on_there(tmp_path: Path) -> None:
+    """Its owner is asked; no second application is started beside it."""
+    with model() as (_, server):
+        config = configured(server, tmp_path)
+        with dspex.start(config=configuration(server, tmp_path)) as app:
+            run = app.optimize("qa", EXAMPLES, **HOW)
+            run.pause()
+            assert "was asked to go on" in dspex_runs(config, "resume", "r").stdout
+            assert run.result(20).outcome == "completed"
 
 
 def test_what_is_not_there_is_said(tmp_path: Path) -> None:

@@ -404,6 +404,29 @@ def test_who_serves_it_dies(app: dspex.App, server: HttpServer, talk: Talker, wh
     assert nothing_open(app)
 
 
+@pytest.mark.parametrize("direct", [False, True])
+def test_a_stream_that_is_killed_before_it_is_read(app: dspex.App, talk: Talker, direct: bool) -> None:
+    """Between the opening and the first read: ActorDied that names what was asked, as if it had died later."""
+    talk.then = "hang"
+    target = "provider/local" if direct else "module/qa"
+    stream: Any = app.lm.stream("local", QUESTION) if direct else app.module("qa").stream(question=QUESTION)
+    with stream:
+        producer = stream._producer
+        ref = app.engine.on_engine(_gone, app, producer)
+        assert ref.wait(5)
+        with pytest.raises(ActorDied, match=f"the stream of {target} ended \\(killed\\)") as caught:
+            next(stream)
+    assert caught.value.facts["target"] == target
+
+
+def _gone(app: dspex.App, address: Any) -> threading.Event:
+    """Kill an actor, on the engine's thread; set when it has ended."""
+    ended = threading.Event()
+    address.cell.watch(-1, lambda *_: ended.set())
+    app.kill(address)
+    return ended
+
+
 def test_a_models_stream_whose_provider_dies(app: dspex.App, talk: Talker) -> None:
     """As above, without a module between."""
     talk.then = "hang"
@@ -589,7 +612,8 @@ def test_the_console_shows_streams_and_what_guards_them_without_secrets(server: 
     assert all(each["state_error"] == "" for each in shown.values())
     assert key not in told
     assert password not in told
-    assert "1 in flight, breaker <closed" in shown["protection/local"]["state"]["_guards"]
+    protection = shown["protection/local"]["state"]
+    assert (protection["in flight"], protection["breaker"].partition(",")[0]) == ("1", "'closed")
     assert "1 open" in shown["core/budgets"]["state"]["_ledger"]
     assert "kept" in shown["observers/cache"]["state"]["_memory"]
     assert "running" in shown["streams/module/qa"]["state"]["_by_address"]

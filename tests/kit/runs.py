@@ -40,12 +40,17 @@ EXAMPLES = tuple(
 
 
 def answer_to(request: dict[str, Any]) -> str:
-    """What the model says: right the more often the more examples it is shown, by a hash of the question and them."""
+    """What the model says: right the more often the more examples it is shown, by a hash of all that it is told.
+
+    Asked for instructions it writes some, by the same hash.
+    """
     texts = [str(message["content"]) for message in request["messages"]]
     question = texts[-1]
+    luck = hashlib.sha256(json.dumps(texts).encode()).digest()[0]
+    if "instructions for a language model" in question:
+        return f"```\nDivide by two. What is left decides, says rule {luck}.\n```"
     shown = min(sum(message["role"] == "assistant" for message in request["messages"]), 4)
     number = int(question.split("Is ")[-1].split(" even")[0])
-    luck = hashlib.sha256(json.dumps(texts).encode()).digest()[0]
     right = luck < 70 + 20 * shown
     return f"[[ ## answer ## ]]\n{'yes' if (number % 2 == 0) == right else 'no'}\n\n[[ ## completed ## ]]"
 
@@ -57,10 +62,12 @@ class Model:
     Attributes:
         calls: how many requests came.
         on_call: told of each, with its number, before it is answered.
+        on_answer: told of each, with its number, once its answer is sent.
     """
 
     calls: int = 0
     on_call: Callable[[int], None] = lambda number: None
+    on_answer: Callable[[int], None] = lambda number: None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def __call__(self, exchange: Exchange) -> None:
@@ -70,6 +77,7 @@ class Model:
             number = self.calls
         self.on_call(number)
         exchange.reply(200, completion(answer_to(exchange.request.json())))
+        self.on_answer(number)
 
 
 @contextmanager

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import csv
+import io
+import json
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspex.actors.evaluation import Evaluator
-from dspex.actors.evaluation_report import bootstrap
+from dspex.actors.confidence import bootstrap
+from dspex.actors.evaluation import EvaluationRow, Evaluator
+from dspex.actors.evaluation_report import EvaluationReport
 from dspex.actors.examples import Example
 from dspex.actors.prediction import Prediction
 from dspex.actors.scorers.normalise import normalise
@@ -86,3 +91,49 @@ def test_an_interval_lies_within_the_scores(scores: list[float], seed: int) -> N
     """And its bounds stand in order."""
     span = bootstrap(tuple(scores), seed=seed)
     assert min(scores) - 1e-9 <= span.low <= span.high <= max(scores) + 1e-9
+
+
+LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(), max_size=8) | st.binary()
+VALUES = st.recursive(LEAVES, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    fields=st.dictionaries(TEXTS, VALUES, max_size=3), texts=st.lists(st.text(st.characters()), min_size=2, max_size=2)
+)
+def test_a_report_can_always_be_written_and_read_again(fields: dict[str, object], texts: list[str]) -> None:
+    """Whatever stands in it: JSON without words that are no JSON, a CSV line for each row; texts come back whole."""
+    example, prediction = Example({"x": texts[0]}), Prediction({**fields, "x": texts[1]})
+    report = EvaluationReport(
+        run_id="r",
+        module="qa",
+        metric=texts[0],
+        rows=(EvaluationRow(0, example, 1.0, prediction, message=texts[1]),) * 2,
+        total=2,
+        outcome="completed",
+        workers=1,
+        duration=0.0,
+    )
+    found = json.loads(report.to_json().encode("utf-8"), parse_constant=pytest.fail)
+    assert (found["metric"], found["rows"][0]["example"], found["rows"][0]["message"]) == (
+        texts[0],
+        {"x": texts[0]},
+        texts[1],
+    )
+    assert found["rows"][1]["predicted"].keys() == prediction.keys()
+    text = report.to_csv()
+    text.encode("utf-8")
+    lines = list(csv.DictReader(io.StringIO(text, newline="")))
+    assert len(lines) == 2
+    if not any("\ud800" <= mark <= "\udfff" for mark in "".join(texts)):
+        assert (lines[1]["message"], lines[1]["example.x"], lines[1]["predicted.x"]) == (texts[1], *texts)
+
+
+@settings(max_examples=30, deadline=None)
+@given(scores=st.lists(st.floats(0, 1), min_size=2, max_size=30), seed=st.integers(0, 5))
+def test_more_confidence_is_a_wider_interval(scores: list[float], seed: int) -> None:
+    """Drawn from the same samples; and the same seed draws the same."""
+    narrow, wide = (bootstrap(tuple(scores), confidence, seed) for confidence in (0.5, 0.95))
+    assert wide.low <= narrow.low <= narrow.high <= wide.high
+    bootstrap.cache_clear()
+    assert bootstrap(tuple(scores), 0.95, seed) == wide

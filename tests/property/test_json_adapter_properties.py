@@ -10,6 +10,7 @@ from enum import Enum
 from itertools import pairwise
 from typing import Any, Literal
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
@@ -184,3 +185,47 @@ def test_any_answer_parses_or_is_a_parse_error(adapter: str, signature: Signatur
     except ParseError:
         return
     assert tuple(parsed) == signature.output_names
+
+
+def outcome(signature: Signature, answer: str, checking: Any) -> str:
+    """What an answer is read as, or how it is refused."""
+    try:
+        return repr(ADAPTERS["json"].parse(signature, answer, checking=checking))
+    except ParseError as error:
+        return repr({name: error.facts.get(name) for name in ("field", "expected", "got")})
+
+
+@given(st.sampled_from(SIGNATURES), ANSWERS, st.sampled_from(["none", "lenient", "strict"]))
+def test_an_object_alone_is_read_as_one_among_prose(signature: Signature, answer: str, checking: Any) -> None:
+    """The quick way and the long one give the same values and the same refusals."""
+    assert outcome(signature, answer, checking) == outcome(signature, f"Here it is: {answer}", checking)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        '{"a": 1, "a": 2}',
+        '{"a": {"x": 1, "x": 2}}',
+        '{"a": NaN}',
+        '{"a": -Infinity}',
+        '{"a": 1e999}',
+        '{"a": "\\ud800"}',
+        '{"a": "\ud800"}',
+        '{"a": "\\ud83d\\ude00"}',
+        f'{{"a": {"9" * 999}}}',
+        f'{{"a": {"9" * 1001}}}',
+        f'{{"a": {"[" * 99}{"]" * 99}}}',
+        f'{{"a": {"[" * 100}{"]" * 100}}}',
+        f'{{"a": [{", ".join(["[]"] * 300)}]}}',
+        '\ufeff{"a": 1}',
+        '{"a": "x\ny"}',
+        '{"a": true} {"a": false}',
+        '{"b": {"a": 1}}',
+        "[1]",
+    ],
+)
+def test_what_is_nearly_plain_is_read_the_long_way(answer: str) -> None:
+    """Doubles, depth, digits, constants and halves of surrogate pairs are judged alike, alone and among prose."""
+    for text in ("-> a: Any", "-> a"):
+        signature = Signature(text)
+        assert outcome(signature, answer, "none") == outcome(signature, f"Here it is: {answer}", "none")

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dspex.actors.metric_values import update
 from dspex.actors.metrics import OVERFLOW, Metric, Metrics, MetricsSnapshot
+from dspex.actors.metrics_snapshot import Kind
 from dspex.actors.quantiles import MAX_BINS, RELATIVE_ERROR, QuantileSketch, SketchValue
+from kit.metrics import increment, observe
 
 # Below this, floats have fewer digits than the relative error needs.
 numbers = st.floats(-1e300, 1e300).filter(lambda number: number == 0 or abs(number) > 1e-290)
@@ -69,7 +72,7 @@ def test_a_histogram_accounts_for_every_number(values: list[float]) -> None:
     bounds = (-1.0, 0.0, 1.0, 1e6)
     metrics = Metrics([Metric("h", "histogram", buckets=bounds)])
     for value in values:
-        metrics.observe("h", value, now=0.0)
+        observe(metrics, "h", value, now=0.0)
     seen = metrics.snapshot(now=0.0, time=0.0).histogram("h")
     assert seen is not None
     assert (seen.count, seen.min, seen.max) == (len(values), min(values), max(values))
@@ -83,7 +86,7 @@ def test_the_bound_holds_and_the_total_stays(values: list[tuple[int, int]], boun
     """Whatever the labels: series stay bounded, the sum is that of all values, known series are exact."""
     metrics = Metrics(max_series=bound)
     for label, value in values:
-        metrics.increment("c_total", value, {"label": label}, now=0.0)
+        increment(metrics, "c_total", value, {"label": label}, now=0.0)
     seen = metrics.snapshot(now=0.0, time=0.0)
     series = {one.labels: one.value for one in seen.select("c_total")}
     assert len(series) <= bound + 1
@@ -120,8 +123,8 @@ def recorded(steps: list[tuple[str, str, float, int]]) -> MetricsSnapshot:
     """Metrics of some steps, at moment 100."""
     metrics = Metrics()
     for name, label, value, now in sorted(steps, key=lambda step: step[3]):
-        record = {"c_total": metrics.increment, "g": metrics.set, "h": metrics.observe}[name]
-        record(name, value, {"label": label}, now=float(now))
+        kinds: dict[str, Kind] = {"c_total": "counter", "g": "gauge", "h": "histogram"}
+        metrics.record(update(kinds[name], name, value, {"label": label}), float(now))
     return metrics.snapshot(now=100.0, time=100.0)
 
 

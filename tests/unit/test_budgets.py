@@ -124,6 +124,18 @@ class Worker(GenServer):
 # -- spending --------------------------------------------------------------------------------------
 
 
+def test_no_settlement_is_dropped_however_many_come_at_once(system: VirtualSystem) -> None:
+    """More requests end in one turn than a mailbox holds otherwise: none stands as reserved for ever."""
+    start(system)
+    ids = [str(number) for number in range(system.engine.mailbox_limit + 10)]
+    for id in ids:
+        system.call(NAME, ask(id))
+    for number, id in enumerate(ids):
+        system.engine.cast(NAME, CancelReservation(id) if number % 2 else SettleBudget(id, 1, Decimal(0)))
+    system.settle()
+    assert of(system).reserved == Amount()
+
+
 def test_a_request_reserves_settles_or_cancels(system: VirtualSystem) -> None:
     """Room is kept until the request is over; what it used then counts, and nothing if it was cancelled."""
     start(system, {"tokens": 25})

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dspex.supervisors.app.console_client import with_rates
-from dspex.supervisors.app.console_view import Sort, chosen, node_from, row_line
+from dspex.supervisors.app.console_view import Sort, chosen, details, node_from, row_line
 from dspex.supervisors.app.picture import TreeNode
 
 
@@ -15,6 +15,32 @@ def row(name: str, **more: Any) -> dict[str, Any]:
     """A row."""
     common = {"name": name, "actor": "Worker", "state": "idle", "mailbox": 0, "rate": 0.0, "restarts": 0}
     return {**common, "handled": 0, "address": name, "reason": "", "depth": 0, **more}
+
+
+def test_details_say_each_thing_once_and_nothing_of_mere_objects() -> None:
+    """What row and statistics both hold stands once, seconds are short, and where an object lies is left out."""
+    shown = {
+        "row": {**row("a/b"), "since": 5.2799808},
+        "statistics": {"name": "a/b", "status": "idle", "mailbox": 0, "handled": 0, "tasks": 2, "age": 5.28},
+        "metadata": {},
+        "state": {
+            "_left": "3",
+            "_now": "<bound method BaseEventLoop.time of <_UnixSelectorEventLoop running=True>>",
+            "_outbox": "<dspex.actors.event_outbox.EventOutbox object at 0x7f020f6fbc10>",
+            "_slots": "<asyncio.locks.Semaphore object at 0x7f020f6fbc10 [unlocked, value:16]>",
+            "_queue": "<0 wait, of 0 users>",
+        },
+        "state_error": "",
+    }
+    lines = details(shown).splitlines()
+    assert lines == [
+        "row:",
+        *("  name: a/b", "  actor: Worker", "  state: idle", "  mailbox: 0", "  rate: 0.0", "  restarts: 0"),
+        *("  handled: 0", "  address: a/b", "  since: 5.3 s", "  tasks: 2"),
+        "state:",
+        *("  left: 3", "  queue: <0 wait, of 0 users>"),
+    ]
+    assert details({**shown, "state": None, "state_error": "busy"}).endswith("state: not told: busy")
 
 
 def test_rates_come_from_two_looks() -> None:

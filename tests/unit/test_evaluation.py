@@ -230,30 +230,33 @@ def test_known_rows_are_not_done_again() -> None:
     some = examples(4)
     known = {1: EvaluationRow(1, some[1], 0.5), 3: EvaluationRow(3, some[3], 0.0, error="lm_timeout")}
     work = evaluator(noting)
-    rows = asyncio.run(work.run(some, known))
+    work.recall(known)
+    rows = asyncio.run(work.run(some))
     assert asked == [0, 2]
     assert [row.score for row in rows] == [1.0, 0.5, 1.0, 0.0]
     assert (work.failures, work.total_score) == (1, 2.5)
 
 
 def test_a_run_that_wants_no_more_ends_it() -> None:
-    """RunStopped is no failure of an example: it goes to who runs the evaluation, and the other workers end."""
+    """RunStopped is no failure of an example: nothing further is begun, what is in hand is finished, paused or not."""
 
     async def scenario() -> None:
-        others: list[str] = []
+        stopped, begun = asyncio.Event(), list[int]()
 
         async def stopping(index: int, example: Example) -> Prediction:
+            begun.append(index)
             if index == 2:
+                work.pause()
+                stopped.set()
                 raise RunStopped("the budget is spent", outcome="budget_exhausted")
-            try:
-                await asyncio.Event().wait()
-            finally:
-                others.append("ended")
-            raise AssertionError
+            await stopped.wait()
+            return await echo(index, example)
 
-        with pytest.raises(RunStopped):
-            await evaluator(stopping, workers=3).run(examples(9))
-        assert others == ["ended", "ended"]
+        work = evaluator(stopping, workers=3)
+        assert [row.index for row in await work.run(examples(9))] == [0, 1]
+        assert (work.outcome, work.failures, begun) == ("stopped", 0, [0, 1, 2])
+        assert work.stopped is not None
+        assert work.stopped.facts["outcome"] == "budget_exhausted"
 
     asyncio.run(scenario())
 

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.evaluation_actor import PROGRESS, EvaluationRun, EvaluationStatus
+from dspex.actors.evaluation import EvaluationStatus
+from dspex.actors.evaluation_actor import EvaluationRun
 from dspex.actors.evaluation_events import EvaluationEnded, EvaluationProgressed, EvaluationStarted
+from dspex.actors.evaluation_news import PROGRESS
 from dspex.actors.evaluation_plan import KIND, EvaluationPlan
 from dspex.actors.evaluation_report import EvaluationReport
 from dspex.actors.event_store import NAME, Append
@@ -38,7 +40,19 @@ from dspex.actors.run_scope import RunScope
 from dspex.actors.run_store import RunStore
 from dspex.actors.scoring import Metric, Scorer
 from dspex.runtime.context import Context
-from dspex.runtime.errors import ConfigError, LMServerError, NoProcess, RunConflict, RunStopped, StartError
+from dspex.runtime.errors import (
+    ActorDied,
+    ConfigError,
+    Error,
+    LMAuthError,
+    LMBudgetExceeded,
+    LMQuotaExceeded,
+    LMServerError,
+    NoProcess,
+    RunConflict,
+    RunStopped,
+    StartError,
+)
 from dspex.runtime.gen_server import Fail, GenServer, NoReply, call, cast
 from dspex.runtime.testing import VirtualSystem
 
@@ -117,7 +131,7 @@ class Scene:
 
     def start(self, count: int, metric: Metric = "exact_match", **plan: Any) -> None:
         """Start the evaluation; the right answer is the question in capitals."""
-        dataset = [Example(question=f"q{n}", answer=f"Q{n}") for n in range(count)]
+        dataset = tuple(Example(question=f"q{n}", answer=f"Q{n}") for n in range(count))
         made = EvaluationPlan(run_id="e1", module="qa", dataset=dataset, scorer=Scorer(metric), **plan)
         self.system.spawn(EvaluationRun, made, name="run/e1")
 
@@ -279,25 +293,83 @@ def test_the_file_of_runs_knows_how_far_it_is(system: VirtualSystem) -> None:
     system.spawn(RunJournal, "e1", KIND, {}, store, name="run-journal/e1")
     one.start(6, journaled=True)
     system.advance(3.5 * SECONDS)
-    assert store.get("e1").progress == {"step": 3, "steps": 6, "errors": 0, "best_score": 1.0}
+    now = store.get("e1").progress
+    assert (now["step"], now["steps"], now["errors"], now["best_score"]) == (3, 6, 0, 1.0)
+    assert (now["elapsed"], now["reason"]) == (3 * SECONDS, None)
     store.wish("e1", "cancel")
     report = one.report()
     assert report.outcome == "cancelled"
     assert (store.get("e1").state, store.get("e1").owner) == ("cancelled", None)
 
 
-def test_rows_of_an_actor_that_was_away_are_done_again(system: VirtualSystem) -> None:
-    """The failure was none of the program's."""
-    away = [True]
-    one = scene(system, lambda question: NoProcess("gone") if away[0] and question == "q1" else question.upper())
+def test_a_module_that_dies_is_waited_for(system: VirtualSystem) -> None:
+    """With a journal: what it was asked is asked again, and no example is scored 0 because nobody was there."""
+    died = iter([ActorDied("killed"), NoProcess("not yet")])
+    one = scene(system, lambda question: next(died, "Q1") if question == "q1" else question.upper())
     system.spawn(RunJournal, "e1", KIND, {}, RunStore(None), name="run-journal/e1")
     one.start(3, journaled=True)
-    system.advance(2.5 * SECONDS)
+    report = one.report()
+    assert (report.score, report.failures, len(one.asked)) == (1.0, 0, 5)
+
+
+@pytest.mark.parametrize(
+    ("failure", "state"),
+    [
+        (LMAuthError("no such key"), "failed"),
+        (LMQuotaExceeded("no credit"), "failed"),
+        (NoProcess("stopped"), "failed"),
+        (LMBudgetExceeded("spent"), "budget_exhausted"),
+    ],
+)
+def test_what_the_next_example_would_meet_too_stops_it(system: VirtualSystem, failure: Error, state: str) -> None:
+    """With a journal: examples in hand are finished, the report says why, and begun again it does what is missing."""
+    bad: list[Error] = [failure]
+    one = scene(system, lambda question: bad[0] if bad and question == "q3" else question.upper())
+    store = RunStore(None)
+    journal = system.spawn(RunJournal, "e1", KIND, {}, store, name="run-journal/e1")
+    one.start(12, journaled=True, workers=2)
+    report = one.report()
+    assert (report.outcome, report.failures, report.reason) == ("stopped", 0, f"{failure.code}: {failure.message}")
+    assert "q3" not in [row.example.question for row in report.rows]
+    stored = store.get("e1")
+    assert (stored.state, stored.progress["reason"], stored.owner) == (state, report.reason, None)
+    bad.clear()
+    system.kill(journal)
     system.kill("run/e1")
-    away.clear()
-    away.append(False)
-    one.start(3, journaled=True)
-    assert one.report().failures == 0
+    store.begin("e1", KIND, {}, again=True)
+    system.spawn(RunJournal, "e1", KIND, {}, store, name="run-journal/e1")
+    one.start(12, journaled=True, workers=2)
+    again = one.report()
+    assert (again.outcome, again.score, len(again.rows), again.reason) == ("completed", 1.0, 12, None)
+    assert [row for row in again.rows if row.index in {kept.index for kept in report.rows}] == list(report.rows)
+    assert store.get("e1").state == "completed"
+
+
+def test_without_a_journal_such_failures_are_rows(system: VirtualSystem) -> None:
+    """Nothing can be gone on with, so every example is told of."""
+    one = scene(system, lambda question: LMAuthError("no such key"))
+    one.start(5)
+    assert one.report().errors == {"lm_auth": 5}
+
+
+def test_a_pause_outlives_a_crash(system: VirtualSystem) -> None:
+    """The file of runs says that it is paused, and so it begins nothing when it is started again."""
+    one, store = scene(system), RunStore(None)
+    system.spawn(RunJournal, "e1", KIND, {}, store, name="run-journal/e1")
+    one.start(6, journaled=True)
+    system.advance(1.5 * SECONDS)
+    assert one.ask(PauseRun()).state == "paused"
+    assert store.get("e1").state == "paused"
+    system.advance(10 * SECONDS)
+    system.kill("run/e1")
+    one.start(6, journaled=True)
+    system.advance(10 * SECONDS)
+    assert (one.ask(RunInfo()).state, len(one.asked)) == ("paused", 2)
+    assert one.ask(ResumeRun()).state == "running"
+    assert store.get("e1").state == "running"
+    assert one.report().complete
+    assert one.ask(PauseRun()).state == "completed"
+    assert store.get("e1").state == "completed"
 
 
 def test_an_evaluation_that_another_process_took_over_says_so(system: VirtualSystem) -> None:
@@ -313,8 +385,8 @@ def test_an_evaluation_that_another_process_took_over_says_so(system: VirtualSys
             return []
 
         @call
-        def record(self, msg: Record) -> Fail:
-            return Fail(RunConflict("taken over"))
+        def record(self, msg: Record) -> Fail | None:
+            return Fail(RunConflict("taken over")) if msg.entries else None
 
     one = scene(system)
     system.spawn(Taken, name="run-journal/e1")
@@ -327,7 +399,7 @@ def test_an_evaluation_that_another_process_took_over_says_so(system: VirtualSys
 
 def test_without_the_module_it_does_not_start(system: VirtualSystem) -> None:
     """There is nothing to evaluate."""
-    plan = EvaluationPlan(run_id="e1", module="nobody", dataset=[Example(q=1)], scorer=Scorer("f1"))
+    plan = EvaluationPlan(run_id="e1", module="nobody", dataset=(Example(q=1),), scorer=Scorer("f1"))
     with pytest.raises(StartError, match="module/nobody"):
         system.spawn(EvaluationRun, plan, name="run/e1")
 
@@ -335,9 +407,9 @@ def test_without_the_module_it_does_not_start(system: VirtualSystem) -> None:
 def test_a_plan_is_checked_when_it_is_made() -> None:
     """Counts out of range are refused."""
     with pytest.raises(ConfigError):
-        EvaluationPlan(run_id="e1", module="qa", dataset=[], scorer=Scorer("f1"), workers=0)
+        EvaluationPlan(run_id="e1", module="qa", dataset=(), scorer=Scorer("f1"), workers=0)
     with pytest.raises(ConfigError):
-        EvaluationPlan(run_id="e1", module="qa", dataset=[], scorer=Scorer("f1"), max_errors=-1)
+        EvaluationPlan(run_id="e1", module="qa", dataset=(), scorer=Scorer("f1"), max_errors=-1)
 
 
 def test_a_module_that_is_busy_fails_its_example_only(system: VirtualSystem) -> None:
@@ -361,7 +433,7 @@ def test_a_module_that_is_busy_fails_its_example_only(system: VirtualSystem) -> 
             return Fail(ConfigError("misconfigured"))
 
     system.spawn(Refusing, name="module/bad")
-    dataset = [Example(question="?", answer="!")]
+    dataset = (Example(question="?", answer="!"),)
     plan = EvaluationPlan(run_id="e1", module="bad", dataset=dataset, scorer=Scorer("f1"))
     system.spawn(EvaluationRun, plan, name="run/e1")
     report: EvaluationReport = system.call("run/e1", GetResult())

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from dspex.actors.confidence import DRAWS, Interval, bootstrap
 from dspex.actors.evaluation import EvaluationRow
-from dspex.actors.evaluation_report import DRAWS, EvaluationReport, Interval, Spent, bootstrap
+from dspex.actors.evaluation_report import EvaluationReport, Spent
 from dspex.actors.examples import Example
 from dspex.actors.lm import Usage
 from dspex.actors.prediction import Prediction, PredictionInfo
@@ -112,12 +113,14 @@ def test_a_confidence_is_a_share(confidence: float) -> None:
 
 def test_as_json() -> None:
     """All of it, rows whole; what is no JSON is shown as text."""
-    found = json.loads(report(row(0, 1.0, {1}, cost=Decimal("0.5")), row(1, 0, error="crashed")).to_json())
+    odd = [{1}, object, float("inf"), b"\xff"]
+    found = json.loads(report(row(0, 1.0, odd, cost=Decimal("0.5")), row(1, 0, error="crashed")).to_json())
     assert (found["score"], found["failures"], found["total"], found["outcome"]) == (0.5, 1, 2, "completed")
     assert found["interval"]["confidence"] == 0.95
     assert (found["cost"], found["errors"]) == (0.5, {"crashed": 1})
     first, second = found["rows"]
-    assert (first["example"], first["predicted"]) == ({"question": "q0", "answer": "Oslo"}, {"answer": "{1}"})
+    assert first["example"] == {"question": "q0", "answer": "Oslo"}
+    assert first["predicted"] == {"answer": str(odd)}, "it has bytes that are no text"
     assert (first["score"], first["error"], first["feedback"]) == (1.0, None, "so")
     assert (second["predicted"], second["error"], second["message"]) == (None, "crashed", "it said crashed")
 

@@ -1193,3 +1193,24 @@ def test_mailbox_limits() -> None:
         assert await room(lab, Bounded, mailbox_limit=None) == 50
 
     in_lab(test, mailbox_limit=7)
+
+
+def test_an_actor_may_say_what_is_shown_of_it() -> None:
+    """GetState tells what ``format_status`` returns, short and masked; one that fails costs nothing but its words."""
+
+    class Told(Probe):
+        def format_status(self) -> dict[str, Any]:
+            return {"in work": 3, "token": "very-secret", "text": "x" * 1000}
+
+    class Broken(Probe):
+        def format_status(self) -> dict[str, Any]:
+            raise ValueError("very-secret")
+
+    async def test(lab: Lab) -> None:
+        state = await lab.call(await lab.start(Told), GetState())
+        assert (state["in work"], state["token"], len(state["text"])) == ("3", "***", 120)
+        broken = await lab.start(Broken)
+        assert await lab.call(broken, GetState()) == {"format_status": "'failed: ValueError'"}
+        assert lab.engine.alive(broken)
+
+    in_lab(test)

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-
-import httpx
 
 from dspex.actors.http_failures import HttpFailures
 from dspex.actors.http_over_aiohttp import PlainAnswer
 from dspex.actors.http_stream import HttpxStream
 
 
-class Pieces(httpx.AsyncByteStream):
+class Pieces:
     """A body in pieces."""
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in (b"a", b"b"):
-            yield piece
+    def __init__(self) -> None:
+        self.left = [b"a", b"b"]
+
+    async def read(self) -> bytes:
+        """The next one."""
+        return self.left.pop(0) if self.left else b""
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 def stream_of(*headers: tuple[bytes, bytes]) -> HttpxStream:

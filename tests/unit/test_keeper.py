@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
 from dspex.runtime.child_spec import ChildSpec, StartChild, child_spec
 from dspex.runtime.errors import NoProcess, SpecError, StartError, SupervisorError
-from dspex.runtime.gen_server import Ignore, Ignored
+from dspex.runtime.gen_server import GenServer, Ignore, Ignored, Started, call, info
+from dspex.runtime.messages import ExitSignal
 from dspex.supervisors.backoff import Backoff
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
-from dspex.supervisors.keeper import Declare, DeclaredSet, Keeper, Undeclare
-from dspex.supervisors.messages import CountChildren, TerminateChild
+from dspex.supervisors.keeper import LOOK_AGAIN, Declare, DeclaredSet, Keeper, Undeclare
+from dspex.supervisors.messages import ChildInfo, CountChildren, TerminateChild, WhichChild
 from dspex.supervisors.supervisor import Supervisor
 from kit.supervision import Ask, House, Script, Worker, in_house
 
@@ -24,6 +26,61 @@ def module(name: str, **options: Any) -> ChildSpec:
     """A supervisor that gives up at the first crash of its worker ``w/<name>``; its own name is ``sup/<name>``."""
     inner = child_spec("w", Worker, name, name=f"w/{name}", **options)
     return Supervisor.child_spec(name, [inner], max_restarts=0, restart="transient", name=f"sup/{name}")
+
+
+class VaguePool(GenServer):
+    """A pool that for ``vague`` looks says of a dead child that it is being restarted, and only then restarts it."""
+
+    trap_exit = True
+
+    def init(self, vague: int) -> None:
+        self.vague = vague
+        self.looks: list[float] = []
+
+    @call
+    async def start_child(self, message: StartChild) -> Started:
+        spec: Any = message.spec
+        outcome = await self.spawn_link(spec.start, *spec.args, name=spec.name, supervised=False)
+        assert isinstance(outcome, Started)
+        return outcome
+
+    @call
+    async def which_child(self, message: WhichChild) -> ChildInfo:
+        self.looks.append(self.clock.monotonic())
+        if len(self.looks) <= self.vague:
+            return ChildInfo(None, "restarting", None, "worker", "Worker", str(message.child))
+        outcome = await self.spawn_link(Worker, "again", name=str(message.child), supervised=False)
+        assert isinstance(outcome, Started)
+        return ChildInfo(None, "running", outcome.address, "worker", "Worker", str(message.child))
+
+    @call
+    def looked(self, message: Ask) -> list[float]:
+        return self.looks
+
+    @info
+    def ended(self, message: ExitSignal) -> None: ...
+
+
+def test_a_pool_that_the_name_table_belies_is_looked_at_again() -> None:
+    """The pool restarts a member whose name says dead: no change will be told, so the keeper looks until they agree."""
+
+    async def test(house: House) -> None:
+        await house.start(VaguePool, 3, name="the/pool")
+        await house.start(Keeper, "the/pool", [child_spec("w", Worker, "first", name="w/a")], name="the/keeper")
+        assert [each.state for each in await kept(house)] == ["running"]
+        await house.tell_to_end("w/a")
+        await asyncio.sleep(2.5 * LOOK_AGAIN)
+        assert house.state("w/a") == "dead"
+        assert [each.state for each in await kept(house)] == ["restarting"]
+        await asyncio.sleep(LOOK_AGAIN)
+        assert [each.state for each in await kept(house)] == ["running"]
+        assert await house.call("w/a", Ask()) == ("again",)
+        looks = await house.call("the/pool", Ask())
+        assert [later - earlier for earlier, later in pairwise(looks)] == pytest.approx([LOOK_AGAIN] * 3)
+        await asyncio.sleep(60.0)
+        assert len(await house.call("the/pool", Ask())) == 4
+
+    in_house(test)
 
 
 async def start_pool_and_keeper(house: House, declared: Any) -> None:

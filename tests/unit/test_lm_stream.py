@@ -16,7 +16,7 @@ from dspex.actors.lm_chunks import LMChunk, LMStreamEnd
 from dspex.actors.lm_failures import lm_error
 from dspex.actors.lm_setup import House, Setup
 from dspex.actors.lm_stream import LMStream
-from dspex.actors.provider_messages import SUBSCRIBE_PATIENCE, OpenStream, ProviderStatus
+from dspex.actors.provider_messages import SUBSCRIBE_PATIENCE, Leave, OpenStream, ProviderStatus
 from dspex.actors.testing.scripted_provider import Cut, Hang, Rule, failure, rate_limited, refused, server_error
 from dspex.actors.wire_formats import wire_format
 from dspex.runtime.errors import (
@@ -28,6 +28,7 @@ from dspex.runtime.errors import (
     LMRateLimited,
     LMServerError,
     LMTimeout,
+    NoProcess,
     StreamInterrupted,
 )
 from dspex.runtime.reasons import Crash
@@ -128,6 +129,16 @@ def test_an_empty_answer_is_an_answer() -> None:
         balanced(world)
 
 
+def test_nothing_of_one_large_read_is_dropped() -> None:
+    """One read may bring more pieces than a producer's buffer holds by itself: all of them wait for a slow reader."""
+    words = [f"{number} " for number in range(12_000)]
+    with post(transport=lambda made: _fake(made, lambda: FakeStream(b"".join(events(*words))))) as world:
+        *chunks, end = reads(world, max_demand=100)
+        assert [chunk.text for chunk in chunks] == words
+        assert end.response.text == "".join(words)
+        balanced(world)
+
+
 def test_the_end_may_come_with_the_first_piece() -> None:
     """A whole answer in one read."""
     with post(transport=lambda made: _fake(made, lambda: FakeStream(b"".join(events("Hel", "lo"))))) as world:
@@ -214,6 +225,33 @@ def test_giving_up_while_it_opens() -> None:
 
 
 # -- the three clocks ------------------------------------------------------------------------------
+
+
+async def given_up(world: Post, step: int) -> bool:
+    """Begin to open a stream and give up after so many turns of the loop; False if it was open by then."""
+    asked = asyncio.ensure_future(world.opening())
+    for _ in range(step):
+        await asyncio.sleep(0)
+    if not asked.cancel():
+        world.system.engine.cast((await asked).address, Leave())
+        return False
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    return True
+
+
+def test_giving_up_at_any_step_of_the_opening_leaves_nothing() -> None:
+    """Whoever gives up, also while the answer is on its way: the stream ends at once, not when nobody has come."""
+    with post() as world:
+        world.rules(Rule("a b c"))
+        began, step = world.system.engine.now(), 0
+        while world.system.run(given_up(world, step)):
+            assert running(world) == 0, f"a stream was left by who gave up after {step} turns of the loop"
+            assert world.system.call("provider/p", ProviderStatus()).in_flight == 0
+            step += 1
+        assert step > 5
+        assert world.system.engine.now() - began < 1.0
+        balanced(world)
 
 
 def test_the_clock_to_the_first_chunk() -> None:
@@ -454,6 +492,25 @@ def test_a_killed_stream(max_demand: int) -> None:
         status = world.system.call("provider/p", ProviderStatus())
         assert (status.in_flight, status.errors) == (0, {"killed": 1})
         assert running(world) == 0
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_a_killed_stream_is_told_by_a_name_that_users_know(begun: bool) -> None:
+    """Killed before anybody subscribed or while it is read: the error says whose stream it was, and why it ended."""
+    with post() as world:
+        world.rules(Rule("a b c d", pause=5.0))
+
+        async def run() -> None:
+            opened = await world.opening()
+            found = stream(opened.address, world.system.engine, max_demand=1, cancel="permanent")
+            if begun:
+                await anext(found)
+            world.system.engine.kill(opened.address)
+            with pytest.raises(ActorDied if begun else NoProcess, match=r"ended \(killed\).* of streams/p") as caught:
+                [event async for event in found]
+            assert caught.value.facts["reason"] == "killed"
+
+        world.system.run(run())
 
 
 def test_a_defect_ends_the_stream_with_its_reason() -> None:

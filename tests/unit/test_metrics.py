@@ -11,6 +11,7 @@ import pytest
 
 from dspex.actors.metrics import LM_BUCKETS, OVERFLOW, HistogramValue, Metric, Metrics, MetricsSnapshot, update
 from dspex.runtime.errors import MetricError
+from kit.metrics import increment, observe
 
 WALL = 1_700_000_000.0
 
@@ -24,7 +25,7 @@ def histogram(*numbers: float, buckets: tuple[float, ...] = (1.0, 10.0)) -> Hist
     """What a histogram says of these numbers."""
     metrics = Metrics([Metric("h", "histogram", buckets=buckets)])
     for number in numbers:
-        metrics.observe("h", number, now=0.0)
+        observe(metrics, "h", number, now=0.0)
     value = snapshot(metrics).histogram("h")
     assert value is not None
     return value
@@ -34,9 +35,9 @@ def test_counters_add_gauges_replace() -> None:
     """A counter is the sum of what came, a gauge the last."""
     metrics = Metrics()
     for value in (1, 2, 0.5):
-        metrics.increment("c_total", value, now=0.0)
+        increment(metrics, "c_total", value, now=0.0)
         metrics.set("g", value, now=0.0)
-    metrics.increment("c_total", now=0.0)
+    increment(metrics, "c_total", now=0.0)
     seen = snapshot(metrics)
     assert (seen.total("c_total"), seen.total("g")) == (4.5, 0.5)
 
@@ -44,9 +45,9 @@ def test_counters_add_gauges_replace() -> None:
 def test_series_are_keyed_by_all_labels_in_any_order() -> None:
     """Labels make series of their own, whatever the order in which they are written."""
     metrics = Metrics()
-    metrics.increment("c_total", labels={"provider": "a", "model": "m"}, now=0.0)
-    metrics.increment("c_total", labels={"model": "m", "provider": "a"}, now=0.0)
-    metrics.increment("c_total", 5, labels={"model": "m", "provider": "b"}, now=0.0)
+    increment(metrics, "c_total", labels={"provider": "a", "model": "m"}, now=0.0)
+    increment(metrics, "c_total", labels={"model": "m", "provider": "a"}, now=0.0)
+    increment(metrics, "c_total", 5, labels={"model": "m", "provider": "b"}, now=0.0)
     seen = snapshot(metrics)
     [family] = seen.families
     assert [(dict(one.labels), one.value) for one in family.series] == [
@@ -171,9 +172,9 @@ def test_what_exceeds_the_bound_folds_into_one_series_and_is_counted() -> None:
     """Known series go on, all further ones share the overflow series: no value is lost."""
     metrics = Metrics(max_series=2)
     for label in ("a", "b", "c", "d", "a", "c"):
-        metrics.increment("c_total", labels={"user": label}, now=0.0)
-    metrics.increment("c_total", labels={"other": "x"}, now=0.0)
-    metrics.increment("other_total", labels={"user": "z"}, now=0.0)
+        increment(metrics, "c_total", labels={"user": label}, now=0.0)
+    increment(metrics, "c_total", labels={"other": "x"}, now=0.0)
+    increment(metrics, "other_total", labels={"user": "z"}, now=0.0)
     family = snapshot(metrics).family("c_total")
     assert family is not None
     assert {one.labels: one.value for one in family.series} == {
@@ -188,8 +189,8 @@ def test_what_exceeds_the_bound_folds_into_one_series_and_is_counted() -> None:
 def test_series_that_grew_old_make_room() -> None:
     """The bound counts living series only."""
     metrics = Metrics(max_series=1, retention=10.0)
-    metrics.increment("c_total", labels={"user": "a"}, now=0.0)
-    metrics.increment("c_total", labels={"user": "b"}, now=11.0)
+    increment(metrics, "c_total", labels={"user": "a"}, now=0.0)
+    increment(metrics, "c_total", labels={"user": "b"}, now=11.0)
     family = snapshot(metrics, 11.0).family("c_total")
     assert family is not None
     assert [dict(one.labels) for one in family.series] == [{"user": "b"}]
@@ -199,23 +200,23 @@ def test_series_that_grew_old_make_room() -> None:
 def test_names_are_bounded_too() -> None:
     """A name made from data is refused once there are too many; names whose series grew old make room."""
     metrics = Metrics([Metric("fixed_total", "counter")], max_metrics=3, retention=10.0)
-    metrics.increment("a_total", now=0.0)
-    metrics.increment("b_total", now=5.0)
+    increment(metrics, "a_total", now=0.0)
+    increment(metrics, "b_total", now=5.0)
     with pytest.raises(MetricError, match="at most 3 metric names"):
-        metrics.increment("d_total", now=5.0)
+        increment(metrics, "d_total", now=5.0)
     metrics.prune(12.0)
-    metrics.increment("d_total", now=12.0)
+    increment(metrics, "d_total", now=12.0)
     assert [family.name for family in snapshot(metrics, 12.0).families] == ["b_total", "d_total"]
     with pytest.raises(MetricError, match="at most 3 metric names"):
-        metrics.increment("e_total", now=12.0)
+        increment(metrics, "e_total", now=12.0)
 
 
 def test_retention_is_in_seconds_and_counts_from_the_last_value() -> None:
     """A series lives exactly as long as the retention after its last value; a kept metric for ever."""
     metrics = Metrics([Metric("kept_total", "counter", keep=True)], retention=300.0)
     for name in ("a_total", "b_total", "kept_total"):
-        metrics.increment(name, now=0.0)
-    metrics.increment("b_total", now=1.0)
+        increment(metrics, name, now=0.0)
+    increment(metrics, "b_total", now=1.0)
     assert [family.name for family in snapshot(metrics, 300.0).families] == ["a_total", "b_total", "kept_total"]
     assert [family.name for family in snapshot(metrics, 300.5).families] == ["b_total", "kept_total"]
     assert metrics.prune(301.5) == 1
@@ -225,8 +226,8 @@ def test_retention_is_in_seconds_and_counts_from_the_last_value() -> None:
 def test_a_value_after_pruning_its_whole_metric_is_not_lost() -> None:
     """A metric all of whose series grew old begins again with the next value."""
     metrics = Metrics(retention=10.0)
-    metrics.increment("c_total", labels={"user": "a"}, now=0.0)
-    metrics.increment("c_total", labels={"user": "b"}, now=100.0)
+    increment(metrics, "c_total", labels={"user": "a"}, now=0.0)
+    increment(metrics, "c_total", labels={"user": "b"}, now=100.0)
     assert snapshot(metrics, 100.0).total("c_total") == 1
 
 
@@ -243,7 +244,7 @@ def test_a_snapshot_is_flat_sorted_and_filtered_by_prefix() -> None:
     """One name being the prefix of another is no collision; a filter takes names that begin alike."""
     metrics = Metrics()
     for name in ("lm_requests_total", "lm", "lm_requests", "module_total"):
-        metrics.increment(name, now=0.0)
+        increment(metrics, name, now=0.0)
     assert [family.name for family in snapshot(metrics).families] == [
         "lm",
         "lm_requests",
@@ -258,11 +259,11 @@ def test_a_snapshot_is_flat_sorted_and_filtered_by_prefix() -> None:
 def test_a_snapshot_does_not_change_any_more() -> None:
     """What is recorded later does not reach a snapshot."""
     metrics = Metrics()
-    metrics.observe("h", 1.0, now=0.0)
-    metrics.increment("c_total", now=0.0)
+    observe(metrics, "h", 1.0, now=0.0)
+    increment(metrics, "c_total", now=0.0)
     before = snapshot(metrics)
-    metrics.observe("h", 2.0, now=1.0)
-    metrics.increment("c_total", now=1.0)
+    observe(metrics, "h", 2.0, now=1.0)
+    increment(metrics, "c_total", now=1.0)
     value = before.histogram("h")
     assert value is not None
     assert (value.count, before.total("c_total")) == (1, 1)
@@ -272,7 +273,7 @@ def test_a_snapshot_does_not_change_any_more() -> None:
 def test_a_snapshot_pickles_and_is_json() -> None:
     """Snapshots cross processes, and the command line prints them."""
     metrics = Metrics([Metric("h", "histogram", "how long", "seconds", LM_BUCKETS)])
-    metrics.observe("h", 0.3, {"provider": "a"}, now=0.0)
+    observe(metrics, "h", 0.3, {"provider": "a"}, now=0.0)
     metrics.set("g", -1, now=0.0)
     seen = snapshot(metrics)
     assert pickle.loads(pickle.dumps(seen)) == seen
@@ -287,8 +288,8 @@ def test_a_snapshot_pickles_and_is_json() -> None:
 def test_reading_as_the_wrong_kind_is_refused() -> None:
     """A histogram has no total, a counter no quantiles; what nobody recorded is 0 or None."""
     metrics = Metrics()
-    metrics.observe("h", 1.0, now=0.0)
-    metrics.increment("c_total", now=0.0)
+    observe(metrics, "h", 1.0, now=0.0)
+    increment(metrics, "c_total", now=0.0)
     seen = snapshot(metrics)
     with pytest.raises(MetricError, match="got a histogram"):
         seen.total("h")
@@ -300,9 +301,9 @@ def test_reading_as_the_wrong_kind_is_refused() -> None:
 def test_samples_are_rows_for_people() -> None:
     """Every series is one row of texts; a histogram shows count, mean and quantiles."""
     metrics = Metrics([Metric("h", "histogram", unit="seconds")])
-    metrics.increment("c_total", 3, {"p": "a", "b": "x"}, now=0.0)
+    increment(metrics, "c_total", 3, {"p": "a", "b": "x"}, now=0.0)
     metrics.set("g", 0.25, now=0.0)
-    metrics.observe("h", 2.0, now=0.0)
+    observe(metrics, "h", 2.0, now=0.0)
     assert snapshot(metrics).samples() == (
         ("c_total", "b=x p=a", "3"),
         ("g", "", "0.25"),
@@ -314,8 +315,8 @@ def test_histograms_of_several_series_read_as_one() -> None:
     """Quantiles over all providers are those of all numbers, not an average of averages."""
     metrics = Metrics()
     for number in range(1, 100):
-        metrics.observe("h", 1.0, {"provider": "fast"}, now=0.0)
-        metrics.observe("h", float(number), {"provider": "slow"}, now=0.0)
+        observe(metrics, "h", 1.0, {"provider": "fast"}, now=0.0)
+        observe(metrics, "h", float(number), {"provider": "slow"}, now=0.0)
     both = snapshot(metrics).histogram("h")
     assert both is not None
     assert both.count == 198
@@ -335,10 +336,10 @@ def test_reset_forgets_values_and_keeps_definitions() -> None:
     """After a reset counting starts at zero; buckets and help stay."""
     metrics = Metrics([Metric("h", "histogram", "how long", buckets=(7.0,))], max_series=1)
     for label in "ab":
-        metrics.observe("h", 1.0, {"x": label}, now=0.0)
+        observe(metrics, "h", 1.0, {"x": label}, now=0.0)
     metrics.reset()
     assert snapshot(metrics).families == ()
-    metrics.observe("h", 1.0, now=0.0)
+    observe(metrics, "h", 1.0, now=0.0)
     [family] = snapshot(metrics).families
     assert (family.help, family.overflowed) == ("how long", 0)
     value = family.series[0].value
@@ -350,8 +351,8 @@ def test_merging_adds_counters_and_histograms_and_takes_the_newer_gauge() -> Non
     """What another process counted is added; of gauges the one set last stays."""
     here, there = Metrics(), Metrics()
     for metrics, value, now in ((here, 1.0, 10.0), (there, 5.0, 1000.0)):
-        metrics.increment("c_total", value, {"p": "a"}, now=now)
-        metrics.observe("h", value, now=now)
+        increment(metrics, "c_total", value, {"p": "a"}, now=now)
+        observe(metrics, "h", value, now=now)
         metrics.set("g", value, now=now)
         metrics.set("mine" if metrics is here else "theirs", value, now=now)
     # The clocks of both count from different moments: here it is 12, there 1001 at the same time.
@@ -378,8 +379,8 @@ def test_an_older_gauge_does_not_win_a_merge() -> None:
 def test_a_merge_that_does_not_fit_changes_nothing() -> None:
     """Another kind, other buckets or too many names: refused whole."""
     there = Metrics()
-    there.increment("a_total", now=0.0)
-    there.observe("z", 1.0, now=0.0)
+    increment(there, "a_total", now=0.0)
+    observe(there, "z", 1.0, now=0.0)
     incoming = snapshot(there)
     for here in (
         Metrics([Metric("z", "gauge")]),
@@ -395,7 +396,7 @@ def test_a_merge_respects_the_bound_on_series() -> None:
     """Series from elsewhere fold into the overflow series as well."""
     here, there = Metrics(max_series=2), Metrics()
     for label in "abcd":
-        there.increment("c_total", labels={"x": label}, now=0.0)
+        increment(there, "c_total", labels={"x": label}, now=0.0)
     here.merge(snapshot(there), 0.0)
     seen = snapshot(here)
     assert (len(seen.select("c_total")), seen.total("c_total")) == (3, 4)
@@ -405,9 +406,9 @@ def test_a_merge_adds_up_what_overflowed() -> None:
     """Overflow series become one, and what went into them stays counted, in a full metric as in an empty one."""
     there = Metrics(max_series=1)
     for label in "abcd":
-        there.increment("c_total", labels={"x": label}, now=0.0)
+        increment(there, "c_total", labels={"x": label}, now=0.0)
     full = Metrics(max_series=1)
-    full.increment("c_total", labels={"x": "a"}, now=0.0)
+    increment(full, "c_total", labels={"x": "a"}, now=0.0)
     for here, total in ((Metrics(), 4), (full, 5)):
         here.merge(snapshot(there), 0.0)
         seen = snapshot(here)

@@ -22,7 +22,15 @@ from dspex.actors.program_state import ONLY, PredictorState, ProgramState
 from dspex.actors.provider_messages import Complete
 from dspex.actors.run_scope import RunScope
 from dspex.actors.signature import Signature
-from dspex.runtime.errors import ConfigError, LMServerError, ParseError, RemoteError, RunError, SignatureError
+from dspex.runtime.errors import (
+    ConfigError,
+    LMServerError,
+    Overloaded,
+    ParseError,
+    RemoteError,
+    RunError,
+    SignatureError,
+)
 from kit.modules import Journal, Scene, gather, play, response
 
 THOUGHT = "[[ ## reasoning ## ]]\nIt is big.\n\n[[ ## answer ## ]]\nParis\n\n[[ ## completed ## ]]"
@@ -159,13 +167,23 @@ def test_refine_keeps_what_it_has() -> None:
     play(saying("abc"), LMServerError("down"), LMServerError("down"), kind="refine", metric=by_length)(scenario)
 
 
+@pytest.mark.parametrize("kind", ["refine", "best_of_n"])
+def test_what_was_paid_for_is_kept_when_the_provider_is_busy(kind: str) -> None:
+    """A provider that takes no more calls ends no search that has an answer."""
+
+    async def scenario(scene: Scene) -> None:
+        assert (await scene.ask()).answer == "abc"
+
+    play(saying("abc"), *(Overloaded("full") for _ in range(2)), kind=kind, metric=by_length)(scenario)
+
+
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"kind": "chain"}, "expected one of the kinds"),
         ({"kind": "chain_of_though"}, "did you mean 'chain_of_thought'"),
-        ({"n": 3}, "expected the settings .*, got 'n'"),
-        ({"kind": "best_of_n"}, "expected a metric for the kind best_of_n, got nothing, at metric"),
+        ({"n": 3}, "expected the settings .*, got 'n'; that is an option of best_of_n and refine"),
+        ({"kind": "best_of_n"}, "expected the option metric of the kind best_of_n, got nothing, at metric"),
         ({"kind": "best_of_n", "metric": by_length, "n": 0}, "a whole number from 1, got 0, at n"),
         ({"kind": "refine", "metric": by_length, "threshold": 2}, "a number from 0 to 1, got 2, at threshold"),
         ({"kind": "refine", "metric": "exact_mach"}, "did you mean 'exact_match'"),
@@ -321,6 +339,8 @@ def test_a_history_that_does_not_fit_is_refused() -> None:
             await scene.ask(history=History(({"question": "x", "anser": "y"},)), question="Spain?")
         with pytest.raises(SignatureError, match="turns"):
             History(("x",))  # type: ignore[arg-type]
+        with pytest.raises(SignatureError, match="turns of a conversation, got int"):
+            History(5)  # type: ignore[arg-type]
         assert scene.provider.requests == []
 
     play(signature=TALK)(scenario)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dspex.runtime.address import LocalAddress
 from dspex.runtime.errors import NoProcess, UsageError
 from dspex.runtime.gen_server import GenServer, Started, call, info
 from dspex.runtime.messages import ExitSignal
@@ -448,3 +449,26 @@ def test_a_call_waits_for_a_restarting_name_in_a_namespace() -> None:
         assert reason.error.target == "t1:a/b"
 
     in_lab(test)
+
+
+@pytest.mark.parametrize(
+    ("asked", "hint"),
+    [
+        ("provider/locl", "provider/local"),
+        ("module/aq", "module/qa"),
+        ("modul/qa", "module/qa"),
+        ("qa", "module/qa"),
+        ("provider/qa", "module/qa"),
+        ("shop:module/qb", "shop:module/qc"),
+        ("plian", "plain"),
+        ("provider/nope", None),
+        ("module/local", "provider/local"),
+        ("elsewhere/zz", None),
+    ],
+)
+def test_a_hint_compares_kind_and_id_each_for_itself(asked: str, hint: str | None) -> None:
+    """A name is near if both its parts are; that two names begin with the same kind makes no hint."""
+    table = NameTable(lambda: 0.0)
+    for number, name in enumerate(("provider/any", "provider/local", "module/qa", "shop:module/qc", "plain")):
+        table.begin(name, LocalAddress("e", number))
+    assert table.near(asked) == ("" if hint is None else f"; did you mean {hint!r}?")

@@ -13,6 +13,7 @@ from dspex.actors.examples import Example
 from dspex.actors.optimizers.bench import Outcome, PredictorCall
 from dspex.actors.optimizers.demos import DemoOptions, Teacher
 from dspex.actors.optimizers.merge import Member, merges
+from dspex.actors.optimizers.proposals import Grounds, proposal_prompt
 from dspex.actors.optimizers.registry import METHODS, optimizer
 from dspex.actors.optimizers.search import Scored
 from dspex.actors.prediction import Prediction
@@ -47,41 +48,41 @@ def skilled(state: ProgramState) -> int:
 # -- gains ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("seed", range(5))
+def results(method: str, *, base: ProgramState | None = None, **options: Any) -> list[ProgramState]:
+    """What comes of twenty searches, each with a seed and data of its own."""
+    benches = [SimulatedBench(seed=seed, first=10_000 + 100 * seed, base=base) for seed in range(20)]
+    return [optimize(bench, method, **options) for bench in benches]
+
+
 @pytest.mark.parametrize("method", METHODS)
-def test_every_optimizer_beats_the_program_as_it_is_on_held_out_data(method: str, seed: int) -> None:
-    """On examples that it never saw, the program is clearly better afterwards."""
-    bench = SimulatedBench(seed=seed)
-    result = optimize(bench, method)
-    assert accuracy(result, HELD_OUT) >= accuracy(bench.base, HELD_OUT) + 0.1
+def test_every_optimizer_beats_the_program_as_it_is_on_held_out_data(method: str) -> None:
+    """On examples that it never saw, the program is clearly better afterwards, whatever seed and data."""
+    base = accuracy(ProgramState(), HELD_OUT)
+    assert min(accuracy(result, HELD_OUT) for result in results(method)) >= base + 0.1
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_mipro_finds_the_planted_combination(seed: int) -> None:
-    """The word in the instructions and a set of examples of all topics, together."""
-    assert skilled(optimize(SimulatedBench(seed=seed), "mipro")) == 100
+@pytest.mark.parametrize("options", [{}, {"minibatch": 15, "generations": 12}])
+def test_mipro_finds_the_planted_combination(options: dict[str, Any]) -> None:
+    """The word in the instructions and examples of all topics, tried on all of validation or on a part of it first.
+
+    The word always; a set with all topics may be missing from the few sets that it draws.
+    """
+    found = results("mipro", **options)
+    assert all(KEYWORD in (told(result).instructions or "") for result in found)
+    assert sum(skilled(result) == 100 for result in found) >= 18
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_mipro_finds_it_on_minibatches_too(seed: int) -> None:
-    """Trying on a part of validation first loses nothing here."""
-    bench = SimulatedBench(seed=seed)
-    assert skilled(optimize(bench, "mipro", minibatch=15, generations=12)) == 100
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_random_search_finds_the_planted_worked_examples(seed: int) -> None:
+def test_random_search_finds_the_planted_worked_examples() -> None:
     """A set with all topics, which is the best without new instructions."""
-    assert skilled(optimize(SimulatedBench(seed=seed), "random_search")) == 76
+    assert {skilled(result) for result in results("random_search")} == {76}
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_gepa_finds_the_planted_instructions(seed: int) -> None:
+def test_gepa_finds_the_planted_instructions() -> None:
     """The word is in the feedback's clue: with good worked examples that makes the best program."""
     base = ProgramState({ONLY: PredictorState(None, THREE_TOPICS)})
-    result = optimize(SimulatedBench(seed=seed, base=base), "gepa")
-    assert skilled(result) == 100
-    assert told(result).demos == THREE_TOPICS
+    found = results("gepa", base=base)
+    assert {skilled(result) for result in found} == {100}
+    assert all(told(result).demos == THREE_TOPICS for result in found)
 
 
 # -- chosen by validation, never by train ----------------------------------------------------------
@@ -155,6 +156,25 @@ def test_a_teacher_is_asked_for_what_is_still_missing() -> None:
     assert [size for size, _ in bench.sizes] == [
         4 - before for before in accumulate([0] + [n for _, n in bench.sizes[:-1]])
     ]
+
+
+def test_a_teacher_is_not_shown_the_answer_it_is_asked_for() -> None:
+    """A worked example of the teacher's is left out where it is the question itself."""
+    shown: list[tuple[str, tuple[Any, ...]]] = []
+
+    class Watched(SimulatedBench):
+        async def run(
+            self, state: ProgramState, examples: Sequence[Example], *, trial: str, trace: bool = False
+        ) -> list[Outcome]:
+            shown.extend((each["text"], tuple(demo["text"] for demo in told(state).demos)) for each in examples)
+            return await super().run(state, examples, trial=trial, trace=trace)
+
+    bench = Watched()
+    teacher = ProgramState({ONLY: PredictorState(None, tuple(dict(each) for each in bench.train[:3]))})
+    asyncio.run(Teacher(bench, DemoOptions(teacher=teacher)).lesson(range(8), 4))
+    texts = [each["text"] for each in bench.train[:3]]
+    assert dict(shown) == {text: tuple(each for each in texts if each != text) for text, _ in shown}
+    assert len(shown) >= 4
 
 
 def test_bootstrap_fills_up_with_labels_that_are_not_shown_already() -> None:
@@ -293,10 +313,40 @@ def test_useless_proposals_are_warned_of(caplog: pytest.LogCaptureFixture) -> No
 
 def test_proposals_differ_in_tip_and_examples() -> None:
     """So that a model that always says the same to the same still proposes several."""
-    bench = SimulatedBench()
+    written = iter(range(99))
+    bench = SimulatedBench(answer=lambda _: f"Instructions number {next(written)}.")
     optimize(bench, "mipro", proposals=6, generations=1)
-    assert len(set(bench.prompts)) == 6
-    assert len({trial for trial in bench.asked if trial.startswith("propose/")}) == 6
+    described, *proposed = bench.prompts
+    assert len(set(proposed)) == len(proposed) == 6
+    assert [trial for trial in bench.asked if trial.startswith("propose/")] == [f"propose/{ONLY}:{n}" for n in range(6)]
+    # From the data, described once, and from what went well.
+    assert described.startswith("Describe the data")
+    assert all("About the data:\nInstructions number 0." in prompt for prompt in proposed)
+    assert any("The step has done this well:" in prompt for prompt in proposed)
+
+
+def test_what_was_proposed_already_is_asked_for_again() -> None:
+    """With a word on what there is, until there are enough different ones; not for ever."""
+
+    def answer(prompt: str) -> str:
+        return "About moods." if prompt.startswith("Describe") else "First." if "First." not in prompt else "Second."
+
+    bench = SimulatedBench(answer=answer)
+    optimize(bench, "mipro", proposals=3, generations=1)
+    proposed = bench.prompts[1:]
+    assert ["First." in prompt for prompt in proposed] == [False] * 3 + [True] * 3
+    assert "none of these" in proposed[3]
+    assert "Second." in proposed[5]
+
+
+def test_a_step_is_told_of_the_others() -> None:
+    """Instructions for one step of several are written with all in view."""
+    program = {"read": Signature("text -> notes"), "answer": Signature("text, notes -> label")}
+    grounds = Grounds(program=program, data=None, examples=dataset(1), demos=(), tip="Be short.", others=())
+    prompt = proposal_prompt("answer", None, grounds)
+    assert "- `read`: text -> notes\n- `answer`: text, notes -> label" in prompt
+    assert "The step is called `answer`." in prompt
+    assert "Tip: Be short." in prompt
 
 
 # -- several predictors ----------------------------------------------------------------------------------

@@ -17,10 +17,12 @@ from dspex.actors.testing.simulated_lm import (
     CLUE,
     KEYWORD,
     PROPOSALS,
+    REMARK,
     SIGNATURE,
     SimulatedProvider,
     SimulatedServer,
     classify,
+    completion,
     dataset,
     judge,
     propose,
@@ -58,6 +60,62 @@ def test_a_prompt_is_understood(instructions: str | None, demos: tuple[Mapping[s
     for text in TEXTS[:40]:
         answer = ChatAdapter().parse(SIGNATURE, reply(body_of(text, instructions, demos)))
         assert answer == {"label": classify(text, instructions, demos)}
+
+
+def dspy_body(task: str, inputs: Mapping[str, str], request: str) -> dict[str, Any]:
+    """A request as DSPy's adapters make it."""
+    sections = "\n\n".join(f"[[ ## {name} ## ]]\n{value}" for name, value in inputs.items())
+    question = f"{sections}\n\nRespond with {request}"
+    return {"model": "m", "messages": [{"role": "system", "content": task}, {"role": "user", "content": question}]}
+
+
+MARKED = (
+    "the corresponding output fields, starting with the field `[[ ## {} ## ]]`, and then ending with the marker for "
+    "`[[ ## completed ## ]]`."
+)
+
+
+@pytest.mark.parametrize("instructions", [PROPOSALS[0], PROPOSALS[2]])
+def test_a_prompt_of_dspy_is_understood(instructions: str) -> None:
+    """The same task in DSPy's words has the same answer; its worked examples carry no request."""
+    for text in TEXTS[:20]:
+        body = dspy_body(instructions, {"text": text}, MARKED.format("label"))
+        system, question = body["messages"]
+        shown = [
+            message
+            for demo in DEMOS
+            for message in (
+                {"role": "user", "content": f"[[ ## text ## ]]\n{demo['text']}"},
+                {"role": "assistant", "content": f"[[ ## label ## ]]\n{demo['label']}\n\n[[ ## completed ## ]]\n"},
+            )
+        ]
+        answer = reply(body | {"messages": [system, *shown, question]})
+        assert ChatAdapter().parse(SIGNATURE, answer) == {"label": classify(text, instructions, DEMOS)}
+
+
+def test_it_proposes_in_the_form_that_dspy_asks_for() -> None:
+    """Sections for MIPROv2, JSON for GEPA; of anything else, such as a description of the data, a remark."""
+    proposed = reply(dspy_body("Generate.", {"basic_instruction": "Say."}, MARKED.format("proposed_instruction")))
+    assert any(proposed.startswith(f"[[ ## proposed_instruction ## ]]\n{each}") for each in PROPOSALS)
+    request = "a JSON object in the following order of fields: `new_instruction`."
+    reflected = reply(dspy_body("Reflect.", {"examples_with_feedback": f"Feedback: {CLUE}"}, request))
+    assert json.loads(reflected) == {"new_instruction": PROPOSALS[2]}
+    described = reply(dspy_body("Describe.", {"examples": "text 1"}, MARKED.format("observations")))
+    assert described.startswith(f"[[ ## observations ## ]]\n{REMARK}")
+
+
+def test_it_proposes_nothing_that_stands_in_the_prompt() -> None:
+    """Who shows what there is gets something else, as long as there is any."""
+    for shown in range(1, len(PROPOSALS)):
+        assert propose("\n".join(PROPOSALS[:shown])) in PROPOSALS[shown:]
+    assert propose("\n".join(PROPOSALS)) in PROPOSALS
+
+
+def test_tokens_grow_with_the_prompt() -> None:
+    """Usage is counted from the text, so that costs can be compared."""
+    short, long = (completion(body_of(TEXTS[0], None, demos))["usage"] for demos in ((), DEMOS))
+    assert long["prompt_tokens"] > short["prompt_tokens"] > 20
+    assert short["total_tokens"] == short["prompt_tokens"] + short["completion_tokens"]
 
 
 def test_only_the_planted_best_is_always_right() -> None:

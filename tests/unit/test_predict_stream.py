@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
@@ -20,10 +21,13 @@ from dspex.actors.module_plan import ModulePlan
 from dspex.actors.predict_stream import PredictionClosed, PredictionStream
 from dspex.actors.prediction import PredictionInfo
 from dspex.actors.provider_messages import SUBSCRIBE_PATIENCE, Leave, OpenStream, StreamOpened
+from dspex.actors.testing.scripted_provider import Rule
 from dspex.runtime.errors import ActorDied, CallCancelled, ConfigError, LMServerError, NoProcess, ParseError
 from dspex.runtime.gen_server import GenServer, call, cast
 from dspex.runtime.stages import Producer, Subscription
+from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
 from kit.engine import Lab, in_lab
+from kit.guards import Post, post
 from kit.stages import Do, Seen, Taker
 from kit.talker import ANSWER, TEXT, section
 
@@ -56,6 +60,9 @@ class Module(GenServer):
         self.closed.append(msg)
 
 
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
 class Scene:
     """A prediction with its source, its module, and readers."""
 
@@ -73,7 +80,8 @@ class Scene:
         source: Any = self.at.cell.instance if self.at.cell is not None else None
         assert isinstance(source, Source)
         self.source = source
-        arguments = (self.at, plan, PredictionInfo(provider="local"), module, 1000.0, max_demand)
+        known = PredictionInfo(provider="local", correlation_id=TRACE)
+        arguments = (self.at, plan, known, module, 1000.0, max_demand)
         self.stream = await self.lab.start(PredictionStream, *arguments)
         await self.lab.settle()
 
@@ -198,12 +206,13 @@ def test_however_it_is_cut(cuts: list[int], demand: int) -> None:
 
 
 def test_an_answer_that_does_not_fit() -> None:
-    """The end is the ParseError, and the module hears of it."""
+    """The end is the ParseError, told the trace, and the module hears of it."""
 
     async def test(scene: Scene) -> None:
         await scene.begin(told([section("n"), "a dozen"]), signature="question -> n: int")
         seen = await scene.read()
         assert isinstance(seen.events[-1].error, ParseError)
+        assert seen.events[-1].error.facts["correlation_id"] == TRACE
         assert scene.errors == [ParseError]
 
     play(test)
@@ -354,6 +363,39 @@ def test_a_module_that_cannot_begin_leaves_the_providers_stream() -> None:
         assert (status.running, status.streams, status.failures, status.last_error) == (0, 0, 1, "noproc")
 
     in_lab(test)
+
+
+async def given_up(world: Post, step: int) -> bool:
+    """Begin to open a prediction and give up after so many turns of the loop; False if it was open by then."""
+    message = PredictStream({"question": "Who?"})
+    asked = asyncio.ensure_future(world.system.engine.call_async("module/qa", message, 60.0))
+    for _ in range(step):
+        await asyncio.sleep(0)
+    if not asked.cancel():
+        world.system.engine.cast((await asked).address, Leave())
+        return False
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    return True
+
+
+def test_giving_up_at_any_step_of_the_opening_leaves_nothing() -> None:
+    """Whoever gives up, at whatever turn of the loop: both streams end at once, not when nobody has come for long."""
+    with post() as world:
+        world.rules(Rule(TEXT))
+        system = world.system
+        system.spawn(DynamicSupervisor, name="streams/module/qa")
+        system.spawn(ModuleActor, "qa", signature="question -> answer", provider="p", name="module/qa")
+        began, step = system.engine.now(), 0
+        while system.run(given_up(world, step)):
+            system.settle()
+            tree = system.tree()
+            assert "LMStream" not in tree, f"the provider's stream was left by who gave up after {step} turns"
+            assert "PredictionStream" not in tree, f"the prediction was left by who gave up after {step} turns"
+            step += 1
+        assert step > 10
+        assert system.engine.now() - began < 1.0
+        world.book.balanced()
 
 
 @pytest.mark.parametrize("wrong", [0, -3, True, "8", 2.0, None])

@@ -19,14 +19,16 @@ from dspex.actors.module_messages import GetState, Predict, UpdateModule
 from dspex.actors.module_plan import ModulePlan
 from dspex.actors.predict_stream import PredictionClosed, WholePrediction
 from dspex.actors.prediction import Prediction
-from dspex.actors.program import ChainOfThought, Module, check_program, predictors_of, signature_of
+from dspex.actors.program import ChainOfThought, Module
 from dspex.actors.program import Predict as Ask
+from dspex.actors.program_parts import check_program, predictors_of, signature_of
 from dspex.actors.program_state import PredictorState, ProgramState
 from dspex.actors.run_scope import RunScope
 from dspex.actors.signature import Signature
 from dspex.runtime.context import Context
 from dspex.runtime.errors import (
     CallCancelled,
+    CallDepthExceeded,
     ConfigError,
     DefinitionError,
     LMServerError,
@@ -75,6 +77,8 @@ class Wrong(Module):
     async def forward(self, question: str) -> Any:
         if question == "bug":
             raise KeyError("my mistake")
+        if question == "exit":
+            raise SystemExit(3)
         if question == "inputs":
             await self.ask(qestion="x")
         return 5
@@ -174,6 +178,7 @@ def test_calls_do_not_see_one_another() -> None:
     ("question", "error", "words"),
     [
         ("bug", RemoteError, "the program Wrong raised KeyError: 'my mistake' .in forward, line"),
+        ("exit", RemoteError, "the program Wrong raised SystemExit: 3"),
         ("inputs", SignatureError, "did you mean 'question'"),
         ("type", SignatureError, "or the last call of a predictor, got int, from Wrong.forward"),
     ],
@@ -248,6 +253,37 @@ def test_a_program_in_a_run_is_paid_once() -> None:
 
     script = (saying("1"), saying("2"), saying("3"))
     play(*script, kind="program", program=Fan, signature=Fan.signature)(scenario)
+
+
+class Relay(Module):
+    """Two steps a question, all questions side by side; one is slower than the others between its steps."""
+
+    one = Ask("question -> draft")
+    two = Ask("draft -> answer")
+    slow = "a"
+
+    async def forward(self, questions: list[str]) -> dict[str, list[str]]:
+        return {"answers": list(await asyncio.gather(*map(self.both, questions)))}
+
+    async def both(self, question: str) -> str:
+        first = await self.one(question=question)
+        await asyncio.sleep(question == self.slow)
+        return str((await self.two(draft=first.draft)).answer)
+
+
+def test_a_run_finds_its_answers_in_whatever_order_they_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Side by side, what comes first is chance; nothing is paid twice for that."""
+
+    async def scenario(scene: Scene) -> None:
+        await scene.actor(Journal, "run-journal/r1")
+        message = Predict({"questions": ["a", "b"]}, run=RunScope("r1", "t", "0"))
+        first = await scene.house.call("module/qa", message)
+        monkeypatch.setattr(Relay, "slow", "b")
+        assert await scene.house.call("module/qa", message) == first
+        assert (first.answers, len(scene.provider.requests)) == (["4", "3"], 4)
+
+    script = (saying("1", "draft"), saying("2", "draft"), saying("3"), saying("4"))
+    play(*script, kind="program", program=Relay, signature="questions: list[str] -> answers: list[str]")(scenario)
 
 
 class Recorder(GenServer):
@@ -351,6 +387,260 @@ def test_import_paths() -> None:
         load("json:laods", "program")
 
 
+# -- parts -------------------------------------------------------------------------------------------
+
+
+class Hop(Module):
+    """A program that becomes a part of others."""
+
+    step = Ask("question -> answer", "Go one step.")
+
+    def __init__(self, times: int = 1) -> None:
+        self.times = times
+
+    async def forward(self, question: str) -> LastCall:
+        for _ in range(self.times - 1):
+            question = (await self.step(question=question)).answer
+        return self.step.last(question=question)
+
+
+class Whole(Module):
+    """Predictors in a list, in a mapping, made in __init__, and in programs that are its parts."""
+
+    first = Hop()
+    hops = [Ask("question -> answer"), Ask("question -> answer")]  # noqa: RUF012 - as its users write it
+    final = Ask("question -> answer", "Sum up.")
+    again = final
+
+    def __init__(self) -> None:
+        self.by = {"en": Ask("question -> answer", "In English.")}
+        self.twice = Hop(2)
+        self.data = list(range(5))
+
+    async def forward(self, question: str) -> LastCall:
+        said = await self.first(question=question)
+        for hop in self.hops:
+            said = await hop(question=said.answer)
+        said = await self.by["en"](question=said.answer)
+        said = await self.twice(question=said.answer)
+        return self.again.last(question=said.answer)
+
+
+PARTS = ["first.step", "hops[0]", "hops[1]", "final", "by['en']", "twice.step"]
+
+
+def test_a_program_of_programs() -> None:
+    """Predictors are found in parts, lists and mappings, each is traced, taught and asked under its place's name."""
+
+    async def scenario(scene: Scene) -> None:
+        assert list((await scene.status()).predictors) == PARTS
+        taught = {name: PredictorState(f"I am {name}.") for name in PARTS}
+        await scene.house.call("module/qa", UpdateModule(state=ProgramState(taught)))
+        answer = await scene.ask(question="0")
+        asked = [*PARTS[:3], PARTS[4], PARTS[5], PARTS[5], PARTS[3]]
+        assert [each.module for each in scene.executions] == [*(f"qa.{name}" for name in asked), "qa"]
+        for number, (name, request) in enumerate(zip(asked, scene.provider.requests, strict=True)):
+            assert f"I am {name}." in str(request.messages[0].content)
+            assert f"## question ## ]]\n{number}\n" in str(request.messages[-1].content)
+        assert (answer.answer, answer.info.usage.total_tokens) == ("7", 7 * 15)
+
+    play(*(saying(str(number)) for number in range(1, 8)), kind="program", program=Whole)(scenario)
+
+
+class Sharing(Module):
+    """The very same predictor as another program, under another name."""
+
+    mine = Hop.step
+
+    async def forward(self, question: str) -> Prediction:
+        return await self.mine(question=question)
+
+
+def test_one_predictor_in_two_classes() -> None:
+    """It has the name of its place in each."""
+
+    async def scenario(scene: Scene) -> None:
+        await scene.ask()
+        assert [each.module for each in scene.executions] == ["qa.mine", "qa"]
+
+    play(kind="program", program=Sharing)(scenario)
+
+
+class Keeping(Module):
+    """Writes on itself and on its part, and says what it found there."""
+
+    part = Hop()
+    ask = Ask("question -> answer")
+
+    async def forward(self, question: str) -> dict[str, str]:
+        seen = f"{getattr(self, 'left', None)} {getattr(self.part, 'left', None)}"
+        self.left = self.part.left = question  # type: ignore[attr-defined]
+        await self.ask(question=question)
+        return {"answer": seen}
+
+
+def test_no_call_finds_what_another_left() -> None:
+    """Programs that are parts are fresh for each call, too."""
+
+    async def scenario(scene: Scene) -> None:
+        for question in "ab":
+            assert (await scene.ask(question=question)).answer == "None None"
+
+    play(kind="program", program=Keeping)(scenario)
+
+
+class Strays(Module):
+    """Several at once, of which one fails or is left behind."""
+
+    ask = Ask("question -> answer")
+
+    async def forward(self, question: str) -> Any:
+        if question == "left":
+            self.stray = asyncio.get_running_loop().create_task(self.ask(question="stray"))
+            await asyncio.sleep(0)
+            return self.ask.last(question="last")
+        await asyncio.gather(self.ask(question="bad"), self.after(0.5), self.after(1.5))
+        return {}
+
+    async def after(self, seconds: float) -> Prediction:
+        await asyncio.sleep(seconds)
+        return await self.ask(question="late")
+
+
+@pytest.mark.parametrize(("question", "asked"), [("gather", 2), ("left", 2)])
+def test_all_that_a_program_asked_ends_with_it(question: str, asked: int) -> None:
+    """Once forward is over, requests beside it are given up, and no further one is sent."""
+
+    async def scenario(scene: Scene) -> None:
+        outcome = await gather(scene.ask(question=question))
+        await asyncio.sleep(5.0)
+        assert (len(scene.provider.requests), scene.provider.cancelled) == (asked, 1)
+        if question == "left":
+            assert outcome[0].answer == "Paris"
+        else:
+            assert isinstance(outcome[0], LMServerError)
+            assert [each.error_code for each in scene.executions] == ["lm_server_error", "lm_server_error", "cancelled"]
+
+    script = [] if question == "left" else [LMServerError("x")]
+    play(*script, kind="program", program=Strays, delay=1.0)(scenario)
+
+
+class Down(Module):
+    """Asks itself, or another one that asks it, until it is at the bottom."""
+
+    ask = Ask("left: int -> answer")
+
+    async def forward(self, left: int) -> Prediction:
+        return await self.call_module("qa", left=left - 1) if left else await self.ask(left=left)
+
+
+def test_a_program_may_ask_itself() -> None:
+    """It does not wait for a turn that it has itself; one that never ends is told so at once."""
+
+    async def scenario(scene: Scene) -> None:
+        assert (await scene.ask(left=5)).answer == "Paris"
+        assert (await scene.status()).running == 0
+        with pytest.raises(CallDepthExceeded, match="at most 64"):
+            await scene.ask(left=1000)
+        both = await gather(scene.ask(left=2), scene.ask(left=3))
+        assert [each.answer for each in both] == ["Paris", "Paris"]
+        status = await scene.status()
+        assert (status.running, status.waiting) == (0, 0)
+
+    play(kind="program", program=Down, signature="left: int -> answer", max_concurrency=1)(scenario)
+
+
+def test_predictors_are_called_at_work_only() -> None:
+    """Outside of a running program there is nobody to ask."""
+
+    async def main() -> None:
+        for work in (Chain().draft(question="?"), Chain().call_module("x"), Hop()(question="?")):
+            with pytest.raises(DefinitionError, match=r"app\.start_program"):
+                await work
+        with pytest.raises(DefinitionError, match="'question -> draft'"):
+            Chain().draft.last(question="?")
+
+    asyncio.run(main())
+
+
+class Demanding(Module):
+    """Cannot be called without arguments."""
+
+    ask = Ask("q -> a")
+
+    def __init__(self, way: str) -> None:
+        self.way = way
+
+    async def forward(self, q: str) -> Any: ...
+
+
+class Plain(Module):
+    """Its forward is not async."""
+
+    ask = Ask("q -> a")
+
+    def forward(self, q: str) -> Any: ...
+
+
+class PlainPart(Module):
+    """A part's forward is not async."""
+
+    part = Plain()
+    ask = Ask("q -> a")
+
+    async def forward(self, q: str) -> Any: ...
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (Demanding, "without arguments, got TypeError: .*'way'.* at program"),
+        (Plain, "'async def forward' in Plain"),
+        (PlainPart, "'async def forward' in Plain, got none, at part"),
+        (Chain(), "a class below dspex.Module, got an instance of Chain"),
+    ],
+)
+def test_programs_that_could_not_run(wrong: object, words: str) -> None:
+    """They are refused before anybody calls them."""
+    with pytest.raises(DefinitionError, match=words):
+        check_program(wrong)
+
+
+class Giving(Module):
+    """Gives what its input says."""
+
+    ask = Ask("question -> answer: str, sure: bool")
+    other = Ask("question -> answer: int, sure: bool")
+
+    async def forward(self, question: str) -> Any:
+        given: dict[str, Any] = {
+            "missing": {"answer": "x"},
+            "type": {"answer": "x", "sure": "yes"},
+            "last": self.other.last(question=question),
+            "more": {"answer": "x", "sure": True, "why": 1},
+        }
+        return given[question]
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ("missing", "expected bool, got nothing, at Giving.forward, output 'sure'"),
+        ("type", "expected bool, got 'yes', at Giving.forward, output 'sure'"),
+        ("last", "expected str, got int, at Giving.forward, output of other 'answer'"),
+    ],
+)
+def test_a_programs_answer_has_the_declared_outputs(question: str, words: str) -> None:
+    """One that has not is the caller's error, and says what was expected."""
+
+    async def scenario(scene: Scene) -> None:
+        assert (await scene.ask(question="more")).to_dict() == {"answer": "x", "sure": True, "why": 1}
+        with pytest.raises(SignatureError, match=words):
+            await scene.ask(question=question)
+
+    play(kind="program", program=Giving, signature="question -> answer, sure: bool")(scenario)
+
+
 # -- streams ---------------------------------------------------------------------------------------
 
 
@@ -408,7 +698,7 @@ def test_a_bad_answer_in_a_program() -> None:
         assert len(scene.provider.requests) == 2
 
     bad = response("[[ ## other ## ]]\nx\n\n[[ ## thing ## ]]\ny")
-    play(bad, bad, kind="program", program=Wide)(scenario)
+    play(bad, bad, kind="program", program=Wide, signature="question -> one, two")(scenario)
 
 
 class Wide(Module):

@@ -11,9 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from dspex.actors.metric_values import update
 from dspex.actors.metrics import LM_BUCKETS, Metric, Metrics
 from dspex.actors.prometheus_text import prometheus_text
 from dspex.actors.telemetry_events import Translator
+from kit.metrics import increment, observe
 
 LABELS = {"model": "m", "provider": "p"}
 
@@ -42,7 +44,7 @@ def shown(metrics: Metrics) -> str:
 def test_counters_gauges_and_their_descriptions() -> None:
     """Each family has its help, its type and one line for each set of labels."""
     metrics = Metrics([Metric("a_total", "counter", "How many."), Metric("b", "gauge", "How much.")])
-    metrics.increment("a_total", 2, LABELS, now=0.0)
+    increment(metrics, "a_total", 2, LABELS, now=0.0)
     metrics.set("b", -1.5, now=0.0)
     assert shown(metrics) == (
         "# HELP a_total How many.\n# TYPE a_total counter\n"
@@ -55,7 +57,7 @@ def test_histograms_have_cumulative_buckets_sum_and_count() -> None:
     """The buckets for models are all there, each with what does not exceed it; the last one holds all."""
     metrics = Metrics([Metric("t_seconds", "histogram", "Time.", "seconds", LM_BUCKETS)])
     for value in (0.05, 0.1, 3.0, 500.0):
-        metrics.observe("t_seconds", value, LABELS, now=0.0)
+        observe(metrics, "t_seconds", value, LABELS, now=0.0)
     family = parsed(shown(metrics))["t_seconds"]
     assert family.type == "histogram"
     buckets = {one.labels["le"]: one.value for one in family.samples if one.name == "t_seconds_bucket"}
@@ -68,8 +70,8 @@ def test_histograms_have_cumulative_buckets_sum_and_count() -> None:
 def test_a_counter_of_a_users_own_gets_its_ending() -> None:
     """Unless that name is another metric's already."""
     metrics = Metrics()
-    metrics.increment("mine", now=0.0)
-    metrics.increment("other", now=0.0)
+    increment(metrics, "mine", now=0.0)
+    increment(metrics, "other", now=0.0)
     metrics.set("other_total", 7, now=0.0)
     lines = [line for line in shown(metrics).splitlines() if not line.startswith("#")]
     assert lines == ["mine_total 1", "other 1", "other_total 7"]
@@ -78,7 +80,7 @@ def test_a_counter_of_a_users_own_gets_its_ending() -> None:
 def test_a_label_of_the_formats_own_is_renamed() -> None:
     """A user's label ``le`` on a histogram would make a line no parser takes."""
     metrics = Metrics()
-    metrics.observe("h", 1.0, {"le": "mine"}, now=0.0)
+    observe(metrics, "h", 1.0, {"le": "mine"}, now=0.0)
     family = parsed(shown(metrics))["h"]
     assert {one.labels.get("exported_le") for one in family.samples} == {"mine"}
 
@@ -117,7 +119,7 @@ def test_every_label_and_value_comes_back(labels: Mapping[str, str], value: floa
     """Whatever text a label holds, the reference parser reads the same text and number."""
     metrics = Metrics()
     metrics.set("g", value, labels, now=0.0)
-    metrics.observe("h", float(value), {name: text for name, text in labels.items() if name != "le"}, now=0.0)
+    observe(metrics, "h", float(value), {name: text for name, text in labels.items() if name != "le"}, now=0.0)
     found = samples(shown(metrics))
     assert found[("g", frozenset(labels.items()))] == value
     own = frozenset((name, text) for name, text in labels.items() if name != "le")
@@ -129,9 +131,7 @@ def test_every_metric_of_ours_is_well_formed() -> None:
     """Each family of the table, once it has a value, keeps its name and type through the parser."""
     metrics = Metrics(Translator().metrics)
     for metric in Translator().metrics:
-        {"counter": metrics.increment, "gauge": metrics.set, "histogram": metrics.observe}[metric.kind](
-            metric.name, 1.0, LABELS, now=0.0
-        )
+        metrics.record(update(metric.kind, metric.name, 1.0, LABELS), 0.0)
     families = parsed(shown(metrics))
     expected = {metric.name.removesuffix("_total"): metric.kind for metric in Translator().metrics}
     assert {name: family.type for name, family in families.items()} == expected

@@ -110,6 +110,32 @@ def refused(house: House, expected: type[LMError], **more: Any) -> LMError:
     return caught.value
 
 
+def test_no_settlement_is_dropped_however_many_come_at_once(system: VirtualSystem) -> None:
+    """More requests end in one turn than a mailbox holds otherwise: none stays in flight for ever."""
+    house = House(system)
+    ids = [house.admit() for _ in range(system.engine.mailbox_limit + 10)]
+    for id in ids:
+        system.engine.cast(NAME, Settle(id, "cancelled"))
+    system.settle()
+    assert house.report.in_flight == 0
+    assert system.engine.counters.overloaded == 0
+
+
+def test_what_the_console_shows_is_readable(system: VirtualSystem) -> None:
+    """State in words and numbers, no object of Python's; also while nobody may pass."""
+    house = House(system, rate_limit=RateLimit(limit=10, window=60.0), failure_threshold=1, recovery_time=30.0)
+    house.admit()
+    state = system.call(NAME, GetState())
+    assert (state["breaker"], state["gate of quota"]) == ("'closed, 0 of 1 failures'", "'open'")
+    assert (state["limits"], state["in flight"]) == ("['requests: 1 of 10, all back in 60.0 s']", "1")
+    house.attempt("server")
+    refused(house, LMCircuitOpen)
+    state = system.call(NAME, GetState())
+    assert state["breaker"] == "'open, 1 of 1 failures, next probe in 30.0 s'"
+    assert state["refused"] == "{'breaker': 1}"
+    assert not any(" at 0x" in value or "bound method" in value for value in state.values())
+
+
 # -- limits ------------------------------------------------------------------------------------------
 
 

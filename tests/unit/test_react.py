@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -152,6 +153,64 @@ def test_what_goes_wrong_is_an_observation(name: str, arguments: Any, said: str)
     react(calling((name, arguments)), tool_timeout=5.0)(scenario)
 
 
+class Speechless(Exception):
+    """Cannot say what it is."""
+
+    def __str__(self) -> str:
+        raise ValueError
+
+
+async def dumb() -> None:
+    """Fails, and its failure fails."""
+    raise Speechless
+
+
+async def leaves() -> None:
+    """Ends itself."""
+    raise SystemExit(1)
+
+
+async def gives_up() -> None:
+    """Cancels itself."""
+    raise asyncio.CancelledError
+
+
+async def total(numbers: list[int]) -> int:
+    """Adds them up."""
+    return sum(numbers)
+
+
+def test_no_tool_ends_more_than_itself() -> None:
+    """Whatever it does is told to the model, in few words, beside what the others found."""
+
+    async def scenario(scene: Scene) -> None:
+        answer = await scene.ask()
+        assert answer.answer == "Paris"
+        *wrong, bad, long, unknown, good = observations(scene, 1)
+        assert long == "Error: bad arguments: arguments: at most 200000 characters, not 300013"
+        assert wrong == ["Error: Speechless: ", "Error: SystemExit: 1", "Error: gives_up cancelled itself"]
+        assert bad.startswith("Error: bad arguments: numbers.0: Input should be a valid integer")
+        assert bad.endswith("; and 9995 more")
+        assert (len(bad) < 1000, len(unknown) < 1000, good) == (True, True, "3")
+
+    many = calling(
+        ("dumb", {}),
+        ("leaves", {}),
+        ("gives_up", {}),
+        ("total", {"numbers": ["x"] * 10_000}),
+        ("total", {"numbers": [1] * 100_000}),
+        ("x" * 100_000, {}),
+        ("total", {"numbers": [1, 2]}),
+    )
+    react(many, tools=(dumb, leaves, gives_up, total))(scenario)
+
+
+def test_a_field_that_react_adds_itself() -> None:
+    """A signature that has it is refused."""
+    with pytest.raises(ConfigError, match="without a field 'trajectory'"):
+        ModulePlan.of({"signature": "q -> trajectory", "provider": "p", "kind": "react", "tools": [total]})
+
+
 def test_steps_are_bounded() -> None:
     """After the last one the model may call nothing and has to answer."""
 
@@ -236,6 +295,19 @@ def schema(json: int, copy: str = "x") -> str:
     return f"{json} {copy}"
 
 
+def bare(text, times=2, loud=False):  # type: ignore[no-untyped-def]
+    """Has no types."""
+    return text * times, loud
+
+
+def test_parameters_without_types() -> None:
+    """They have those of their defaults, or are text."""
+    tool = make_tool(bare)
+    kinds = {name: each["type"] for name, each in tool.parameters["properties"].items()}
+    assert kinds == {"text": "string", "times": "integer", "loud": "boolean"}
+    assert tool.arguments('{"text": "x", "times": 3}') == {"text": "x", "times": 3, "loud": False}
+
+
 @given(st.integers(), st.integers())
 def test_arguments_arrive_as_they_were_written(a: int, b: int) -> None:
     """What fits is given to the function under its own names."""
@@ -266,6 +338,9 @@ def untyped(*many: int) -> int:
         ((5,), r"a function, or a table of actor and message, got int, at tools\[0\]"),
         (("json:laods",), "did you mean 'loads'"),
         ((untyped,), "named parameters"),
+        ((functools.partial(add, a=1),), r"a function, or a table of actor and message, got partial, at tools\[0\]"),
+        ((print,), "named parameters"),
+        ((getattr,), r"parameters of types that JSON can carry.*at tools\[0\]"),
         ((lambda a: a,), "a name of letters"),
         (({"actor": "tool/x"},), r"a dataclass or a pydantic model, got None, at tools\[0\].message"),
         (({"actor": "tool/x", "mesage": FindPrice},), "did you mean 'message'"),

@@ -53,6 +53,28 @@ def test_an_answer_that_does_not_fit_is_repaired_once() -> None:
     play(*script, signature=NUMBER)(scenario)
 
 
+@pytest.mark.parametrize(
+    ("adapter", "answer"),
+    [
+        ("chat", "[[ ## a ## ]]\nmany\n\n[[ ## c ## ]]\nno"),
+        ("json", '{"a": "many", "c": "no"}'),
+    ],
+)
+def test_all_that_is_wrong_is_told(adapter: str, answer: str) -> None:
+    """There is one repair only: every field that does not fit is named, the error's facts are the first one's."""
+
+    async def scenario(scene: Scene) -> None:
+        with pytest.raises(
+            ParseError, match=r"expected int, got .*many.*; expected .* \(str\), got .*; expected float"
+        ) as caught:
+            await scene.ask()
+        said = str(scene.provider.requests[1].messages[-1].content)
+        assert all(f"'{name}'" in said for name in "abc")
+        assert (caught.value.facts["field"], caught.value.facts["repairs"]) == ("a", 1)
+
+    play(response(answer), response(answer), signature="question -> a: int, b, c: float", adapter=adapter)(scenario)
+
+
 def test_a_right_answer_is_not_repaired() -> None:
     """One request, no repair."""
 

@@ -147,7 +147,7 @@ def test_an_end_lets_go_and_stays(store: RunStore, path: Path, wall: Wall) -> No
         assert store.get(run).owner is None
     theirs = other(path, wall)
     assert theirs.begin("done", "optimization", {"module": "else"}).plan == PLAN
-    assert theirs.begin("bad", "optimization", {"module": "else"}).owner == theirs.owner
+    assert theirs.begin("bad", "optimization", {"module": "else"}, again=True).owner == theirs.owner
     theirs.close()
 
 
@@ -155,10 +155,46 @@ def test_a_wish_is_told_once(store: RunStore, path: Path, wall: Wall) -> None:
     """What somebody asks of a run at work reaches its owner with its next sign of life."""
     store.begin("r", "optimization", PLAN)
     theirs = other(path, wall)
-    assert theirs.wish("r", "cancel").wish == "cancel"
+    assert theirs.wish("r", "pause").wish == "pause"
     theirs.close()
-    assert store.write("r") == "cancel"
+    assert store.write("r") == "pause"
     assert store.write("r") is None
+
+
+def test_a_wish_to_cancel_stays_until_it_is_over(store: RunStore) -> None:
+    """The owner may die when it has heard of it: then whoever goes on with the run finds it cancelled."""
+    store.begin("r", "optimization", PLAN)
+    store.wish("r", "cancel")
+    assert store.write("r") == "cancel"
+    assert store.write("r", state="paused") == "cancel"
+    assert store.write("r", state="cancelled") == "cancel"
+    assert store.get("r").wish is None
+
+
+@pytest.mark.parametrize("told", [False, True])
+def test_a_run_whose_owner_died_with_a_cancel_is_cancelled(store: RunStore, path: Path, wall: Wall, told: bool) -> None:
+    """Who asked for it need not ask again; what the run had found stays."""
+    theirs = other(path, wall, pid=2**22 + 1)
+    theirs.begin("r", "optimization", PLAN)
+    theirs.write("r", progress={"step": 3})
+    with sqlite3.connect(path) as db:
+        db.execute("UPDATE runs SET wish = 'cancel'")  # while it was alive
+    if told:
+        assert theirs.write("r") == "cancel"
+    found = store.begin("r", "optimization", PLAN)
+    assert (found.state, found.wish, found.owner, found.progress) == ("cancelled", None, None, {"step": 3})
+    theirs.close()
+
+
+def test_other_wishes_end_with_the_owner(store: RunStore, path: Path, wall: Wall) -> None:
+    """A journal that is restarted finds what was asked meanwhile; a new owner was started by somebody who knows."""
+    store.begin("r", "optimization", PLAN)
+    store.wish("r", "pause")
+    assert store.begin("r", "optimization", PLAN).wish == "pause"
+    store.release("r")
+    theirs = other(path, wall)
+    assert theirs.begin("r", "optimization", PLAN).wish is None
+    theirs.close()
 
 
 def test_a_run_without_a_process_is_cancelled_at_once(store: RunStore) -> None:
@@ -177,15 +213,32 @@ def test_an_unknown_run_is_refused_with_a_guess(store: RunStore) -> None:
         store.get("nihgtly")
 
 
+@pytest.mark.parametrize("state", ["failed", "budget_exhausted", "completed"])
+def test_what_ended_goes_on_only_if_asked(store: RunStore, state: Any) -> None:
+    """A run that failed or ran out of budget is taken up again by who says so; one that is done never is."""
+    store.begin("r", "optimization", PLAN)
+    store.write("r", state=state)
+    left = store.begin("r", "optimization", PLAN)
+    assert (left.state, left.owner) == (state, None)
+    taken = store.begin("r", "optimization", PLAN, again=True)
+    assert (taken.state, taken.owner) == ((state, None) if state == "completed" else ("running", store.owner))
+
+
 def test_a_fork_takes_the_model_answers_only(store: RunStore) -> None:
     """Scores and trials are of the old code and data; answers are used again where the same is asked."""
     store.begin("old", "optimization", PLAN)
-    store.write("old", [Entry("call", "a", "1"), Entry("row", "a", "2"), Entry("trial", "t", "3")])
-    store.begin("new", "optimization", PLAN)
-    assert store.fork("old", "new") == 1
+    store.write("old", [Entry("call", "a", "1"), Entry("row", "a", "2"), Entry("failure", "b", "3")])
+    store.begin("new", "optimization", PLAN, fork="old")
     assert store.keys("new") == {("call", "a")}
-    with pytest.raises(RunError, match="which has begun"):
-        store.fork("old", "new")
+    assert store.begin("new", "optimization", PLAN, fork="forgotten since").state == "running"
+    assert store.keys("new") == {("call", "a")}
+
+
+def test_a_fork_of_nothing_begins_nothing(store: RunStore) -> None:
+    """The new run and the answers it takes over are there together, or not at all."""
+    with pytest.raises(RunError, match="which no run has"):
+        store.begin("new", "optimization", PLAN, fork="old")
+    assert store.find("new") is None
 
 
 def test_old_runs_are_forgotten_with_their_journals(store: RunStore, wall: Wall, path: Path) -> None:

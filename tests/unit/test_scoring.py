@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -61,7 +62,14 @@ def scored(metric: Any, prediction: Prediction = RIGHT, **options: Any) -> Metri
 
 @pytest.mark.parametrize(
     ("returned", "score", "feedback"),
-    [(True, 1.0, ""), (False, 0.0, ""), (0.25, 0.25, ""), (1, 1.0, ""), ((0.5, "so"), 0.5, "so")],
+    [
+        (True, 1.0, ""),
+        (False, 0.0, ""),
+        (0.25, 0.25, ""),
+        (1, 1.0, ""),
+        (Decimal("0.5"), 0.5, ""),
+        ((0.5, "so"), 0.5, "so"),
+    ],
 )
 def test_what_a_function_may_return(returned: Any, score: float, feedback: str) -> None:
     """A truth value, a number, or a score with feedback; a MetricResult too."""
@@ -69,7 +77,7 @@ def test_what_a_function_may_return(returned: Any, score: float, feedback: str) 
     assert scored(lambda example, prediction: MetricResult(score, feedback)) == MetricResult(score, feedback)
 
 
-@pytest.mark.parametrize("returned", [None, "1", 1.5, -0.1, float("nan"), float("inf"), (1,), (0.5, 7), [0.5]])
+@pytest.mark.parametrize("returned", [None, "1", 1.5, -0.1, float("nan"), float("inf"), 10**400, (1,), (0.5, 7), [0.5]])
 def test_what_is_no_score_is_refused(returned: Any) -> None:
     """Neither a number from 0 to 1, nor one with feedback: the error names the metric, and no private value."""
     with pytest.raises(RunError, match="from the metric mine") as caught:
@@ -120,6 +128,13 @@ def test_an_actor_is_a_metric_by_its_name() -> None:
         assert system.call("test/asking", Score(EXAMPLE, WRONG)) == MetricResult(0.5, "Rome for Oslo")
 
 
+class Bare:
+    """A metric that says nothing of itself: its place in memory is no name, another process has another one."""
+
+    def __call__(self, example: Example, prediction: Prediction) -> float:
+        return 1.0
+
+
 def test_a_metric_is_found_again_by_its_reference() -> None:
     """Words, import paths and names of actors lead back to the metric; what has no place in a module has none."""
     assert reference_of(same) == f"{__name__}:same"
@@ -133,6 +148,8 @@ def test_a_metric_is_found_again_by_its_reference() -> None:
     assert reference_of(lambda example, prediction: 1) is None
     assert reference_of(functools.partial(same)) is None
     assert Scorer("f1").name == "f1"
+    assert Scorer(functools.partial(same)).name == "partial(same)"
+    assert Scorer(Bare()).name == "Bare"
     assert Scorer(ExactMatch(field="answer")).name == "ExactMatch(field='answer', normalised=True)"
 
 

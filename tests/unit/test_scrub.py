@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.scrub import excerpt, scrub
+from dspex.actors.scrub import described, excerpt, scrub
 
 KEY = "gw/Abc+123=xyz"
 keys = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=4, max_size=40)
@@ -43,3 +44,21 @@ def test_an_excerpt_cuts_after_scrubbing() -> None:
 def test_an_excerpt_is_one_printable_line() -> None:
     """Line ends, control and broken characters do not reach a log."""
     assert excerpt(b"one\n\ttwo \x1b[31m\xff") == "one two ?[31m\N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "begin"),
+    [
+        (b"", "", "nothing"),
+        (b"", "text/html", "text/html, empty"),
+        (b" <!DOCTYPE html><p>Bob", "", "an HTML page, 22 bytes (SHA-256 "),
+        ('{"said": "Bob"}', "", "JSON, 15 bytes (SHA-256 "),
+        ("Bob", "", "text, 3 bytes (SHA-256 cd9fb1e148ccd844)"),
+        ("Bob", "text/x " + KEY, "text/x [redacted], 3 bytes (SHA-256 "),
+    ],
+)
+def test_a_description_says_nothing_of_the_content(content: bytes | str, kind: str, begin: str) -> None:
+    """Kind, length and hash of what came, and not a word of it."""
+    shown = described(content, kind, [KEY])
+    assert shown.startswith(begin)
+    assert "Bob" not in shown

@@ -6,6 +6,7 @@ import pathlib
 import pickle
 import re
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -15,8 +16,9 @@ import pytest
 from dspex.actors.config_paths import with_value
 from dspex.actors.settings import MEMORY_EVENTS, CachingSettings, Settings
 from dspex.actors.settings_load import load_settings
-from dspex.actors.settings_providers import BASE_URLS, ProviderSettings
+from dspex.actors.settings_providers import BASE_URLS, PROTECTION_KEYS, Budget, ProviderSettings, RateLimit
 from dspex.actors.settings_schema import is_live, keys, node_at
+from dspex.runtime.errors import ConfigError
 from dspex.runtime.secret import Secret, SecretRef
 from kit.settings import KEY, LOCAL, SEED, refused
 
@@ -305,6 +307,40 @@ def test_a_last_slash_of_an_address_is_dropped() -> None:
     assert provider(base_url="http://h/v1/").base_url == "http://h/v1"
 
 
+@pytest.mark.parametrize(
+    ("make", "path", "expected", "got", "hint"),
+    [
+        (lambda: Budget(requests=-1), "requests", "greater than or equal to 0", "-1", ""),
+        (lambda: Budget(mony=1), "mony", "a key of Budget", "unknown 'mony'", "did you mean 'money'?"),  # type: ignore[call-arg]
+        (lambda: RateLimit(tokens="many"), "tokens", "an integer", "'many'", ""),  # type: ignore[arg-type]
+        (
+            lambda: ProviderSettings(kind="openai", budget={"requests": -1}),  # type: ignore[arg-type]
+            "budget.requests",
+            "greater than or equal to 0",
+            "-1",
+            "",
+        ),
+    ],
+)
+def test_a_section_made_by_hand_is_refused_as_a_file_is(
+    make: Callable[[], object], path: str, expected: str, got: str, hint: str
+) -> None:
+    """A settings object with a mistake raises ConfigError with path, expected and got, never pydantic's own error."""
+    with pytest.raises(ConfigError) as caught:
+        make()
+    facts = caught.value.facts
+    assert (facts["path"], facts["expected"], facts["got"]) == (path, expected, got)
+    assert hint in str(caught.value)
+    assert (caught.value.__cause__, caught.value.__context__) == (None, None)
+
+
+def test_a_section_made_by_hand_shows_no_secret() -> None:
+    """What stands at a secret's place is hidden, also in an error about another key."""
+    with pytest.raises(ConfigError) as caught:
+        ProviderSettings(kind="openai", api_key="", api_kee=KEY, headers={"a b": KEY})  # type: ignore[arg-type, call-arg, dict-item]
+    assert KEY not in f"{caught.value!r} {caught.value.facts}"
+
+
 def test_all_problems_come_at_once() -> None:
     """Two mistakes are two lines and two problems, not two runs."""
     error = refused({"ai": {"caching": {"enabled": 1, "nabled": 1}}})
@@ -377,6 +413,14 @@ def test_the_documentation_lists_every_key() -> None:
     for there, right in zip(written, wanted, strict=False):
         assert there == right
     assert written == wanted
+
+
+def test_what_protects_a_provider_is_marked_where_it_is_declared() -> None:
+    """Limits, breaker, retries, time-outs and budget; not who the provider is, nor what it can do."""
+    assert set(PROTECTION_KEYS) >= {"rate_limit", "budget", "timeout", "attempt_timeout", "probes", "gate_time"}
+    assert set(PROTECTION_KEYS) >= {name for name in ProviderSettings.model_fields if name.startswith("retry_")}
+    assert not set(PROTECTION_KEYS) & {"kind", "api_key", "base_url", "prices", "stream_timeout", "sampling"}
+    assert len(PROTECTION_KEYS) == 16
 
 
 def test_every_key_explains_itself() -> None:

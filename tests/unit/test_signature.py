@@ -13,6 +13,7 @@ import pytest
 
 from dspex.actors.signature import Signature
 from dspex.actors.signature_answers import parse_value
+from dspex.actors.signature_constraints import Constraints
 from dspex.actors.signature_field import Field
 from dspex.actors.signature_parse import parse_type
 from dspex.actors.signature_types import FieldType, annotation
@@ -177,6 +178,22 @@ def test_changes_make_new_signatures() -> None:
     assert base == Signature("question -> answer", "Be brief.")
 
 
+def test_new_fields_have_types_of_python_too() -> None:
+    """As text or as a type, with a description and constraints, at any place; the result is a value as all are."""
+    base = Signature("question -> answer", "Be brief.")
+    made = (
+        base.append("sure", float, to="outputs", constraints=Constraints(ge=0, le=1), description="How sure?")
+        .insert(1, "kind", Literal["a", "b"], to="outputs")
+        .prepend("tags", list[str], to="inputs")
+        .with_updated_field("answer", type=int | None)
+    )
+    text = 'tags: list[str], question -> answer: int | None, kind: Literal["a", "b"], sure: float (ge=0, le=1)'
+    assert str(made) == text
+    assert made.fields["sure"].description == "How sure?"
+    assert Signature.from_json(made.to_json()) == pickle.loads(pickle.dumps(made)) == made
+    assert str(base.insert(-1, "why", to="outputs")) == "question -> why, answer"
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -184,6 +201,11 @@ def test_changes_make_new_signatures() -> None:
         (lambda s: s.append("class", to="outputs"), "keyword"),
         (lambda s: s.append("x", "strng", to="outputs"), "did you mean 'str'"),
         (lambda s: s.append("x", to="output"), "did you mean 'outputs'"),
+        (lambda s: s.append("x", set[str], to="outputs"), r"got set\[str\]"),
+        (lambda s: s.append("x", tuple[()], to="outputs"), "a type of elements"),
+        (lambda s: s.append(5, to="outputs"), "a field name as text, got 5"),
+        (lambda s: s.append("x", to="outputs", description=5), "a text as description of 'x', got int"),
+        (lambda s: s.append("x", to="outputs", constraints=Constraints(ge=0)), "ge of a type that it fits"),
         (lambda s: s.with_updated_field("answr", type="int"), "did you mean 'answer'"),
         (lambda s: s.delete("answr"), "did you mean 'answer'"),
         (lambda s: s.delete("answer"), "at least one output"),
@@ -229,6 +251,15 @@ def test_inputs_are_checked() -> None:
     signature = Signature("q, n: float, tags: list[str], x: int | None -> a")
     given = {"x": None, "tags": ["t"], "n": 2, "q": "hi"}
     assert list(check_inputs(signature, given).items()) == [("q", "hi"), ("n", 2.0), ("tags", ["t"]), ("x", None)]
+
+
+def test_an_input_that_may_be_none_may_be_left_out() -> None:
+    """It is None then; a misspelt one is still refused."""
+    signature = Signature("q, hint: str | None -> a")
+    for checking in ("lenient", "none"):
+        assert check_inputs(signature, {"q": "x"}, checking=checking) == {"q": "x", "hint": None}
+    with pytest.raises(SignatureError, match="did you mean 'hint'"):
+        check_inputs(signature, {"q": "x", "hnt": "y"})
 
 
 @pytest.mark.parametrize(

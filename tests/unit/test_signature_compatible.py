@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dspex.actors.signature import Signature
-from dspex.actors.signature_compatible import assignable, compatible
+from dspex.actors.signature_compatible import assignable
 from dspex.actors.signature_parse import parse_type
 from dspex.actors.signature_types import FieldType
 from dspex.runtime.errors import SignatureError
@@ -17,11 +17,11 @@ SEARCH = Signature("question -> passages: list[str], score: int")
 
 def test_outputs_feed_inputs() -> None:
     """By name, by mapping, or given from elsewhere; the wiring is told."""
-    assert compatible(SEARCH, Signature("passages: list[str] -> a")) == {"passages": "passages"}
+    assert SEARCH.feeds(Signature("passages: list[str] -> a")) == {"passages": "passages"}
     second = Signature("context: list[str] | None, weight: float, style -> a")
-    wiring = compatible(SEARCH, second, {"context": "passages", "weight": "score"}, given=["style"])
+    wiring = SEARCH.feeds(second, {"context": "passages", "weight": "score"}, given=["style"])
     assert wiring == {"context": "passages", "weight": "score"}
-    assert compatible(SEARCH, Signature("score: str -> a"), given=["score"]) == {}
+    assert SEARCH.feeds(Signature("score: str -> a"), given=["score"]) == {}
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_outputs_feed_inputs() -> None:
 def test_refused_chains(second: str, options: dict[str, Any], field: str, words: str) -> None:
     """The error says which field, and both sides' types."""
     with pytest.raises(SignatureError, match=words) as caught:
-        compatible(SEARCH, Signature(second), **options)
+        SEARCH.feeds(Signature(second), **options)
     assert caught.value.field == field
 
 

@@ -163,33 +163,36 @@ def test_a_whole_answer_has_a_bound() -> None:
 
 
 @pytest.mark.parametrize("body", [b"<html>Sign in, " + KEY.encode(), b"<html>" + KEY.encode() + b"x" * 50_000, b""])
-def test_other_content_is_refused_with_an_excerpt(body: bytes) -> None:
-    """HTML and the like: LMProtocolError with a scrubbed beginning, however long the page is."""
+def test_other_content_is_refused_without_a_word_of_it(body: bytes) -> None:
+    """HTML and the like: LMProtocolError with kind, length and hash, never the text: that may be an answer."""
     decoding = decoder(FORMAT, "text/html")
-    with pytest.raises(LMProtocolError, match="expected a stream of events, got text/html: ") as caught:
+    with pytest.raises(LMProtocolError, match="expected a stream of events, got text/html, ") as caught:
         read(decoding, [body])
     assert KEY not in str(caught.value)
-    assert ("<html>" in str(caught.value)) == bool(body)
-    assert len(str(caught.value)) < 500
+    assert "<html>" not in str(caught.value)
+    assert ("SHA-256" in str(caught.value)) == bool(body)
 
 
 def test_other_content_is_not_read_to_its_end() -> None:
     """A long page is refused as soon as its beginning is there."""
     decoding = decoder(FORMAT, "text/html")
     decoding.feed(b"<html>")
-    with pytest.raises(LMProtocolError, match="<html>"):
+    with pytest.raises(LMProtocolError, match="got text/html, "):
         decoding.feed(b"x" * 20_000)
 
 
-@pytest.mark.parametrize("data", ["{", "", "null", "[]", '"x"', "5", "{}", '{"choices":', "[" * 50_000, f"{KEY}"])
+@pytest.mark.parametrize(
+    "data", ["{", "", "null", "[]", '"x"', "5", "{}", '{"choices":', "[" * 50_000, f"{KEY}", "{ the answer is Bob"]
+)
 def test_malformed_events_are_refused(data: str) -> None:
-    """What is no JSON object in an event is LMProtocolError with a scrubbed excerpt and the request's id."""
+    """What is no JSON object in an event is LMProtocolError with the request's id, and without what the event said."""
     decoding = decoder(FORMAT)
     with pytest.raises(LMProtocolError) as caught:
         read(decoding, [events(delta(content="x"), data)])
     assert caught.value.facts["request_id"] == "req_1"
     assert caught.value.facts["status"] == 200
     assert KEY not in str(caught.value)
+    assert "Bob" not in str(caught.value)
     assert decoding.partial.text == "x"
 
 

@@ -26,7 +26,7 @@ from dspex.actors.telemetry import (
     TelemetryReport,
     TelemetryStatus,
 )
-from dspex.actors.telemetry_events import Rule
+from dspex.actors.telemetry_rules import Rule
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.engine import Engine
 from dspex.runtime.errors import MetricError, NoProcess

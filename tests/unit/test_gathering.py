@@ -1,0 +1,67 @@
+"""Entries of a journal are gathered while others are written."""
+
+from __future__ import annotations
+
+import asyncio
+
+from dspex.actors.gathering import Gathering
+from dspex.actors.run_messages import Entry
+from dspex.runtime.errors import Error, StoreError
+
+
+def entry(number: int) -> Entry:
+    """One that is told from others by its key."""
+    return Entry("row", str(number), "{}")
+
+
+def test_what_comes_meanwhile_is_written_together() -> None:
+    """The first goes alone, the others with one message; the end waits for the last."""
+    written: list[list[str]] = []
+
+    async def record(*entries: Entry) -> None:
+        await asyncio.sleep(0)
+        written.append([each.key for each in entries])
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as group:
+            rows = Gathering(group, record, [])
+            rows.keep(entry(0))
+            await asyncio.sleep(0)  # it is on its way
+            for number in (1, 2, 3):
+                rows.keep(entry(number))
+
+    asyncio.run(work())
+    assert written == [["0"], ["1", "2", "3"]]
+
+
+def test_it_begins_again_after_a_rest() -> None:
+    """An entry that comes when nothing is written any more is written all the same."""
+    written: list[str] = []
+
+    async def record(*entries: Entry) -> None:
+        written.extend(each.key for each in entries)
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as group:
+            rows = Gathering(group, record, [])
+            for number in range(2):
+                rows.keep(entry(number))
+                await asyncio.sleep(0)
+                assert written == [str(each) for each in range(number + 1)]
+
+    asyncio.run(work())
+
+
+def test_a_journal_that_cannot_write_is_a_problem_and_no_crash() -> None:
+    """Who works finds the error where it looks for it, and the group ends as always."""
+    problems: list[Error] = []
+
+    async def record(*entries: Entry) -> None:
+        raise StoreError("the disk is full")
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as group:
+            Gathering(group, record, problems).keep(entry(0))
+
+    asyncio.run(work())
+    assert [type(problem) for problem in problems] == [StoreError]
