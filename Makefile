@@ -82,16 +82,19 @@ redis: $(STAMP) ## limits that processes share, in a real Redis (the system's, o
 wheel: $(STAMP) ## build the distribution and try it in a clean environment
 	@$(PYTEST) -q -m wheel tests/packaging
 
-# DSPy brings 60 packages: it has an environment of its own, and everything else works without it.
+# DSPy brings 60 packages, and other versions of some of ours: it has an environment of its own, with versions of its
+# own, and everything else works without it. Nothing is compiled in advance: most of it is never imported.
 DSPY_STAMP := .venv-dspy/.installed-$(shell pwd -P | cksum | cut -d' ' -f1)
+DSPY_PIP := .venv-dspy/bin/python -m pip --disable-pip-version-check install -q --no-compile -c constraints-dspy.txt
 
-$(DSPY_STAMP): $(STAMP)
+$(DSPY_STAMP): pyproject.toml constraints-dspy.txt | $(STAMP)
 	@echo "making .venv-dspy ..."
 	@$(BIN)/python -m venv --clear .venv-dspy
-	@.venv-dspy/bin/python -m pip --disable-pip-version-check install -q -e '.[test,dspy]'
+	@$(DSPY_PIP) hatchling setuptools
+	@$(DSPY_PIP) --no-build-isolation -e '.[dspy,optimize]' pytest pytest-timeout hypothesis
 	@touch $@
 
-dspy: $(DSPY_STAMP) ## real DSPy on our providers, in an environment of its own (.venv-dspy)
+dspy: $(DSPY_STAMP) ## real DSPy on our providers, in .venv-dspy; DSPY_KILLS=10 make dspy for the full series of kills
 	@DSPY_CACHEDIR=.venv-dspy/cache .venv-dspy/bin/python -m pytest -q tests/hosted_dspy
 
 examples: $(STAMP) ## run every example

@@ -4,7 +4,8 @@ It speaks OpenAI's chat completions, so far as benchmarks need it: a whole answe
 DSPy and dspex's chat adapter write them; or, asked for a stream, as many chunks as the model's name says, as fast as
 the socket takes them: ``chunks-1000-5`` is 1,000 chunks of 5 characters. With ``slowly-`` for ``chunks-`` the first
 comes at once and the rest a little later, with ``held-`` after ``GET /release``. ``GET /sent`` tells how many bytes of
-streams the sockets have taken so far.
+streams the sockets have taken so far. The model ``simulated`` is that of ``dspex.actors.testing.simulated_lm``, and
+``GET /usage`` tells how much of it was used.
 
 ``python -m benchmarks.lm_server`` prints its port, and ends when its standard input does.
 """
@@ -18,9 +19,12 @@ import re
 import subprocess
 import sys
 import urllib.request
+from collections import Counter
 from collections.abc import Generator, Iterator
 from functools import lru_cache
 from typing import Any, ClassVar, Final
+
+from dspex.actors.testing.simulated_lm import completion
 
 USAGE: Final = {"prompt_tokens": 11, "completion_tokens": 3, "total_tokens": 14}
 _TEXT: Final = "[[ ## answer ## ]]\nHello\n\n[[ ## completed ## ]]"
@@ -81,6 +85,7 @@ class _Server(asyncio.Protocol):
 
     sent = 0  # of all connections: what sockets have taken
     held: ClassVar[list[tuple[asyncio.Transport, bytes]]] = []
+    used: ClassVar[Counter[str]] = Counter()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -110,6 +115,10 @@ class _Server(asyncio.Protocol):
                 transport.write(rest)
             self._transport.write(answer({"released": len(_Server.held)}))
             _Server.held.clear()
+        elif request.startswith(b"GET /usage"):
+            self._transport.write(answer(_Server.used))
+        elif b'"simulated"' in request:
+            self._transport.write(answer(_simulated(request)))
         elif (asked := _MODEL.search(request)) is None:
             self._transport.write(_WHOLE)
         else:
@@ -146,6 +155,14 @@ class _Server(asyncio.Protocol):
             self._streaming.cancel()
 
 
+def _simulated(request: bytes) -> dict[str, Any]:
+    """What the simulated model answers; its use is counted."""
+    found = completion(json.loads(request.partition(b"\r\n\r\n")[2]))
+    _Server.used["calls"] += 1
+    _Server.used["tokens"] += found["usage"]["total_tokens"]
+    return found
+
+
 async def _serve() -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(_Server, "127.0.0.1", 0, backlog=2048)
@@ -164,18 +181,23 @@ def lm_server() -> Generator[str, None, None]:
 
 def bytes_sent(url: str) -> int:
     """How many bytes of streams the sockets of the server at ``url`` have taken so far."""
-    return _told(url, "sent")
+    return _told(url, "/sent")["sent"]
 
 
 def release(url: str) -> int:
     """Have the server at ``url`` send the rest of all streams that it holds; how many they are."""
-    return _told(url, "released")
+    return _told(url, "/release")["released"]
 
 
-def _told(url: str, what: str) -> int:
-    path = {"sent": "/sent", "released": "/release"}[what]
+def used(url: str) -> Counter[str]:
+    """Calls and tokens of the simulated model at ``url`` so far."""
+    return Counter(_told(url, "/usage"))
+
+
+def _told(url: str, path: str) -> dict[str, int]:
     with urllib.request.urlopen(url.removesuffix("/v1") + path, timeout=10) as found:
-        return int(json.load(found)[what])
+        told: dict[str, int] = json.load(found)
+        return told
 
 
 if __name__ == "__main__":

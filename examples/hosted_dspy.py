@@ -12,7 +12,7 @@ from scripted_server import ScriptedServer
 import dspex
 from dspex.actors.dspy import actor_lm, hosted_spec
 from dspex.actors.dspy.library import dspy  # so that this file can be imported without DSPy; else: import dspy
-from dspex.supervisors.app.dspy_runs import dspy_run
+from dspex.supervisors.app.dspy_runs import dspy_run, optimize_dspy
 
 CAPITALS = {"Norway": "Oslo", "France": "Paris", "Italy": "Rome", "Spain": "Madrid"}
 
@@ -51,6 +51,8 @@ def show(app: dspex.App, server: ScriptedServer) -> None:
     print("   ", capitals(**question("France")).answer)
     app.kill("module/capitals")
     print("   ", capitals(**question("Italy")).answer)
+    with capitals.stream(**question("Spain")) as stream:
+        print("   ", " | ".join(f"{piece.field}: {piece.text}" for piece in stream))
 
     print("an optimizer of DSPy's, twice; the second time its run's journal answers:")
     examples = [
@@ -63,6 +65,20 @@ def show(app: dspex.App, server: ScriptedServer) -> None:
             best = dspy().BootstrapFewShot(metric=right)
             demos = best.compile(build(), trainset=examples).predictors()[0].demos
         print(f"    {len(demos)} demos, {server.requests - before} requests")
+
+    print("the same as a run in a process of its own, to be cancelled, killed and resumed:")
+    run = optimize_dspy(
+        app,
+        "hosted_dspy:build",
+        examples,
+        optimizer="BootstrapFewShotWithRandomSearch",
+        metric="hosted_dspy:right",
+        provider="local",
+        options={"max_bootstrapped_demos": 2, "num_candidate_programs": 2, "num_threads": 4},
+    )
+    result = run.result()
+    print(f"    {result.status.trials} evaluations, score {result.score:.0%}, {result.status.paid.calls} calls paid")
+    capitals.update(result.state)
 
 
 def main() -> None:

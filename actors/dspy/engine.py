@@ -89,10 +89,8 @@ class ActorEngine(_OnLine):
         Raises:
             dspy.lm15.LM15Error: there is none; ``__cause__`` is our error with all its facts.
         """
-        with _told():
-            line = self.line
-            asked = line.complete(read_request(request, line.model))
-            return self._heard(line.engine.outside.call_blocking(line.target, asked, **line.how))
+        with told():
+            return self._heard(self.line.ask(read_request(request, self.line.model)))
 
     def stream(self, request: Any) -> Generator[Any, None, None]:
         """Send a ``dspy.lm15.Request``, and give its answer in events; leaving early ends the request.
@@ -104,7 +102,7 @@ class ActorEngine(_OnLine):
         if line.journaled is not None:  # kept are whole answers
             yield from lm15().response_to_events(self.complete(request))
             return
-        with _told():
+        with told():
             asked = line.open_stream(read_request(request, line.model))
             opened: StreamOpened = line.engine.outside.call_blocking(f"provider/{line.provider}", asked, **line.how)
             writer, events, read = EventWriter(), self._subscribed(opened), False
@@ -127,10 +125,8 @@ class AsyncActorEngine(_OnLine):
 
     async def complete(self, request: Any) -> Any:
         """Send a ``dspy.lm15.Request``, and await its ``Response``. Raises as :meth:`ActorEngine.complete`."""
-        with _told():
-            line = self.line
-            asked = line.complete(read_request(request, line.model))
-            return self._heard(await line.engine.outside.call_async(line.target, asked, **line.how))
+        with told():
+            return self._heard(await self.line.ask_async(read_request(request, self.line.model)))
 
     async def stream(self, request: Any) -> AsyncGenerator[Any, None]:
         """Send a ``dspy.lm15.Request``, and give its answer in events. Raises as :meth:`ActorEngine.stream`."""
@@ -139,7 +135,7 @@ class AsyncActorEngine(_OnLine):
             for event in lm15().response_to_events(await self.complete(request)):
                 yield event
             return
-        with _told():
+        with told():
             asked = line.open_stream(read_request(request, line.model))
             opened = await line.engine.outside.call_async(f"provider/{line.provider}", asked, **line.how)
             writer, events, read = EventWriter(), self._subscribed(opened), False
@@ -179,10 +175,10 @@ def actor_lm(app: HasEngine, provider: str, /, *, line: Line | None = None, **op
     return lm_on(way, **options)
 
 
-def lm_on(line: Line, **options: Any) -> Any:
+def lm_on(line: Line, engine: ActorEngine | None = None, /, **options: Any) -> Any:
     """A ``dspy.LM`` on a line; see :func:`actor_lm`."""
     name = f"{line.provider}/{line.model or 'default'}"
-    engines = {"engine": ActorEngine(line), "async_engine": AsyncActorEngine(line)}
+    engines = {"engine": engine or ActorEngine(line), "async_engine": AsyncActorEngine(line)}
     return dspy().LM(name, **engines, **{**_OWNED, **options})
 
 
@@ -208,7 +204,7 @@ def _owned(name: str, value: object, got: object) -> ConfigError:
 
 
 @contextmanager
-def _told() -> Generator[None, None, None]:
+def told() -> Generator[None, None, None]:
     """Tell our errors as DSPy's engines must."""
     try:
         yield

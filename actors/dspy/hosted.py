@@ -8,44 +8,59 @@ next model call. Who needs more hosts it in a process of its own (``placement="p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
+from thespian.actors import ActorAddress
+
 from ...runtime.child_spec import ChildSpec, Placement
-from ...runtime.errors import CallTimeout, ConfigError, Error, Overloaded, SignatureError
-from ...runtime.gen_server import Fail, GenServer, NoReply, call
+from ...runtime.context import Context
+from ...runtime.errors import CallTimeout, ConfigError, Overloaded, SignatureError
+from ...runtime.gen_server import Fail, GenServer, NoReply, Started, call, cast, info
+from ...runtime.messages import ExitSignal
 from ..event_outbox import EventOutbox
-from ..events import ModuleExecution, stamp
-from ..lm import LMResponse
+from ..event_stamps import stamp_unchecked
+from ..events import ModuleExecution
+from ..execution import code_of
 from ..module_messages import (
     GetState,
     Keep,
     ModuleInfo,
     ModuleStatus,
     Predict,
+    PredictionOpened,
     PredictOptions,
+    PredictStream,
     UpdateModule,
 )
-from ..outputs import how
-from ..prediction import Prediction, PredictionInfo
+from ..predict_stream import PredictionClosed
+from ..prediction import Prediction
 from ..program_state import PredictorState, ProgramState
 from ..registry import announce
-from ..repair import both
 from ..signature_values import check_inputs
-from .callbacks import EventCallback
-from .engine import lm_on
+from .hosted_call import HostedCall
+from .hosted_stream import HostedStream
 from .journaled import Ordinals, RecordedCall, answered
 from .line import Journaled, Line
-from .program import Answered, DspyProgram
+from .program import DspyProgram
 
 KIND: Final = "dspy"
 TIMEOUT: Final = 120.0
 _START_TIMEOUT: Final = 120.0
 """Seconds for the import of DSPy and of the program."""
-_SAMPLING: Final = ("temperature", "top_p", "max_tokens", "seed", "stop")
+
+
+@dataclass(slots=True)
+class _Work:
+    """A call on its way: when and where in a trace it began, and whether it holds a slot."""
+
+    msg: Predict
+    context: Context
+    began: float
+    running: bool = False
 
 
 class HostedModule(GenServer):
@@ -64,6 +79,8 @@ class HostedModule(GenServer):
         ConfigError: DSPy is missing, or the factory, the state or an option is malformed.
     """
 
+    trap_exit = True  # its streams are linked with it, and may fail alone
+
     async def init(
         self,
         factory: str,
@@ -81,25 +98,26 @@ class HostedModule(GenServer):
         self._options = PredictOptions.of(options).over(PredictOptions(timeout=TIMEOUT))
         self._limits = (max_concurrency, max_queue)
         self._slots = asyncio.Semaphore(max_concurrency)
+        self._streams: dict[ActorAddress, _Work] = {}
         self._open = self._running = self._executions = self._failures = 0
         self._last_error: str | None = None
         self._outbox = EventOutbox(self.system)
         self._started = self.clock.monotonic()
         self._program = await self.run_blocking(DspyProgram.made_by, factory, signature, state)
-        announce(
-            self, {"type": "module", "kind": KIND, "signature": str(self._program.signature), "provider": provider}
-        )
+        announced = {"type": "module", "kind": KIND, "signature": str(self._program.signature), "provider": provider}
+        announce(self, announced | {"timeout": self._options.timeout})
 
     # -- what it is asked --------------------------------------------------------------------------
 
     @call
-    def predict(self, msg: Predict) -> NoReply | Fail:
+    def predict(self, msg: Predict) -> NoReply:
         """Serve a call in a task of its own, if there is room."""
-        if self._open >= sum(self._limits):
-            label = self.name or KIND
-            text = f"{label} has {self._limits[0]} calls in work and {self._limits[1]} waiting, its limits"
-            return Fail(Overloaded(text, target=label, limit=self._limits[1]))
         return self.serve(self._serve(msg))
+
+    @call
+    def predict_stream(self, msg: PredictStream) -> NoReply:
+        """Serve the beginning of a streamed call; it goes on as an actor of its own, linked with this one."""
+        return self.serve(self._serve_stream(msg))
 
     @call
     def recorded_call(self, msg: RecordedCall) -> NoReply:
@@ -125,7 +143,7 @@ class HostedModule(GenServer):
             status="ready",
             running=self._running,
             waiting=self._open - self._running,
-            streams=0,
+            streams=len(self._streams),
             executions=self._executions,
             failures=self._failures,
             last_error=self._last_error,
@@ -163,49 +181,61 @@ class HostedModule(GenServer):
     # -- calls -------------------------------------------------------------------------------------
 
     async def _serve(self, msg: Predict) -> Prediction:
-        self._open += 1
-        self.set_context(self.context.child(self.ids))
-        began, error = self.clock.monotonic(), "crashed"
-        try:
-            prediction = await self._predict(msg, began)
-            error = ""
-        except Error as failure:
-            error = failure.code
-            raise
-        except asyncio.CancelledError:
-            error = "cancelled"
-            raise
-        finally:
-            self._open -= 1
-            self._record(msg, error or None, began)
+        work = self._begin(msg)
+        with self._to_its_end(work):
+            call = await self._ready(msg, work)
+            prediction = await call.predict(self)
+        self._end(work, None)
         return prediction
 
-    async def _predict(self, msg: Predict, began: float) -> Prediction:
+    async def _serve_stream(self, msg: PredictStream) -> PredictionOpened:
+        work = self._begin(msg)
+        with self._to_its_end(work):
+            call = await self._ready(msg, work)
+            started = await self.spawn_link(HostedStream, call, self.myAddress, msg.max_demand, supervised=False)
+            assert isinstance(started, Started)
+            self._streams[started.address] = work
+        return PredictionOpened(started.address)
+
+    def _begin(self, msg: Predict) -> _Work:
+        # Counted here and not in the handler: a task that is cancelled before it begins never gets to its end.
+        if self._open >= sum(self._limits):
+            label = self.name or KIND
+            text = f"{label} has {self._limits[0]} calls in work and {self._limits[1]} waiting, its limits"
+            raise Overloaded(text, target=label, limit=self._limits[1])
+        self._open += 1
+        self.set_context(self.context.child(self.ids))
+        return _Work(msg, self.context, self.clock.monotonic())
+
+    @contextmanager
+    def _to_its_end(self, work: _Work) -> Generator[None, None, None]:
+        """Have the call counted out if the work on it fails."""
+        try:
+            yield
+        except BaseException as error:  # fault boundary: nothing is handled here, the end is only written down
+            self._end(work, code_of(error))
+            raise
+
+    def _end(self, work: _Work, code: str | None) -> None:
+        self._open -= 1
+        if work.running:
+            self._running -= 1
+            self._slots.release()
+        self._record(work, code)
+
+    async def _ready(self, msg: Predict, work: _Work) -> HostedCall:
+        """A call whose inputs are checked and whose turn it is."""
         options = PredictOptions.of(msg.options).over(self._options)
         assert options.timeout is not None
         program, deadline = self._program, self.system.now() + options.timeout
         inputs = check_inputs(program.signature, msg.inputs)
-        answers: list[LMResponse] = []
-        line = replace(self._line(msg, options), deadline=deadline, heard=answers.append)
-        async with self._turn(options.timeout, deadline):
-            answer: Answered = await self.run_blocking(self._run, program, inputs, line, options, msg)
-        facts = PredictionInfo(
-            correlation_id=self.context.trace_id,
-            span_id=self.context.span_id,
-            provider=self._provider,
-            calls=answer.calls,
-        )
-        if answers:
-            whole = answers[0]
-            for each in answers[1:]:
-                whole = both(whole, each)
-            facts = how(facts, whole, self.clock.monotonic() - began)
-        return Prediction(answer.outputs, facts)
+        await self._turn(work, options.timeout, deadline)
+        # The time of a stream is its reader's: only each of its model calls has a bound.
+        line = self._line(msg, options, None if isinstance(msg, PredictStream) else deadline)
+        return HostedCall(msg, program, inputs, options, line, self.name, self._outbox, work.began)
 
-    @asynccontextmanager
-    async def _turn(self, timeout: float, deadline: float) -> AsyncGenerator[None, None]:
+    async def _turn(self, work: _Work, timeout: float, deadline: float) -> None:
         """A slot, waited for until the deadline."""
-        label = self.name or KIND
         try:
             if not self._slots.locked():
                 await self._slots.acquire()
@@ -213,16 +243,13 @@ class HostedModule(GenServer):
                 async with asyncio.timeout_at(deadline):
                     await self._slots.acquire()
         except TimeoutError:
+            label = self.name or KIND
             text = f"no turn at {label} within {timeout:g} s: as many calls as may are in work"
             raise CallTimeout(text, target=label, timeout=timeout, state="queued") from None
+        work.running = True
         self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
-            self._slots.release()
 
-    def _line(self, msg: Predict, options: PredictOptions) -> Line:
+    def _line(self, msg: Predict, options: PredictOptions, deadline: float | None) -> Line:
         """How the model calls of one call are sent."""
         journaled: Journaled | None = None
         if msg.run is not None:
@@ -237,35 +264,43 @@ class HostedModule(GenServer):
             cache=bool(options.cache),
             rollout=options.rollout,
             context=self.context,
+            deadline=deadline,
             journaled=journaled,
         )
 
-    def _run(
-        self, program: DspyProgram, inputs: Mapping[str, Any], line: Line, options: PredictOptions, msg: Predict
-    ) -> Answered:
-        """One call, on a thread of its own."""
-        assert line.context is not None
-        if msg.state is not None:
-            program = program.with_state(msg.state)
-        sampling = {name: value for name in _SAMPLING if (value := getattr(options, name)) is not None}
-        callback = EventCallback(line.engine, line.context, self.name, self._outbox.emit)
-        return program.run(inputs, lm_on(line, **sampling), [callback], trace=msg.trace)
+    # -- streams -----------------------------------------------------------------------------------
 
-    def _record(self, msg: Predict, code: str | None, began: float) -> None:
+    @cast
+    def prediction_closed(self, msg: PredictionClosed) -> None:
+        """A streamed call has ended, and says how."""
+        self._stream_ended(msg.stream, None if msg.error is None else msg.error.code)
+
+    @info
+    def stream_down(self, msg: ExitSignal) -> None:
+        """A streamed call has ended without a word: it was killed, or crashed."""
+        self._stream_ended(msg.sender, "crashed")
+
+    def _stream_ended(self, stream: ActorAddress, code: str | None) -> None:
+        work = self._streams.pop(stream, None)
+        if work is not None:
+            self._end(work, code)
+
+    def _record(self, work: _Work, code: str | None) -> None:
         self._executions += 1
         if code is not None:
             self._failures += 1
             self._last_error = code
         signature = self._program.signature
-        event = stamp(
+        event = stamp_unchecked(
             self,
             ModuleExecution,
+            work.context,
             module=self._id,
             module_type=KIND,
             signature=str(signature),
-            input_fields=tuple(name for name in signature.input_names if name in msg.inputs),
+            input_fields=tuple(name for name in signature.input_names if name in work.msg.inputs),
             output_fields=signature.output_names if code is None else (),
-            duration=max(self.clock.monotonic() - began, 0.0),
+            duration=max(self.clock.monotonic() - work.began, 0.0),
             success=code is None,
             error_code=code,
         )

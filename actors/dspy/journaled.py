@@ -26,13 +26,15 @@ class Ordinals:
         self._lock = threading.Lock()
         self._asked: Counter[str] = Counter()
 
-    def place(self, ask: Complete, scope: RunScope) -> RecordedCall:
-        """Where in the run a call belongs."""
-        key = fingerprint(ask)[:_DIGITS]
+    def place(self, ask: Complete, scope: RunScope, provider: str | None = None) -> RecordedCall:
+        """Where in the run a call belongs; ``provider`` is another one than the run's."""
+        scope = scope.within(fingerprint(ask)[:_DIGITS])
+        if provider is not None:
+            scope = scope.within(provider)
         with self._lock:
-            ordinal = self._asked[key]
-            self._asked[key] += 1
-        return RecordedCall(ask, scope.within(key), ordinal)
+            ordinal = self._asked[scope.part]
+            self._asked[scope.part] += 1
+        return RecordedCall(ask, scope, ordinal, provider)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,13 @@ class RecordedCall:
         ask: what is asked.
         scope: where in the run.
         ordinal: the how-manieth call at that place.
+        provider: who is asked, if not the run's provider.
     """
 
     ask: Complete
     scope: RunScope
     ordinal: int
+    provider: str | None = None
 
 
 class JournaledProvider(GenServer):
@@ -59,12 +63,12 @@ class JournaledProvider(GenServer):
 
     def init(self, provider: str) -> None:
         """Remember whom to ask."""
-        self._provider = f"provider/{provider}"
+        self._provider = provider
 
     @call
     def complete(self, msg: RecordedCall) -> NoReply:
         """Serve a call in a task of its own."""
-        return self.serve(answered(self, msg, self._provider))
+        return self.serve(answered(self, msg, f"provider/{msg.provider or self._provider}"))
 
 
 async def answered(actor: GenServer, msg: RecordedCall, target: str) -> LMResponse:

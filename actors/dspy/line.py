@@ -12,6 +12,7 @@ from ...runtime.context import Context
 from ...runtime.engine import Engine
 from ..lm import LMRequest, LMResponse
 from ..provider_messages import Ask, Complete, OnLimit, OpenStream
+from .lifeline import Lifeline
 
 A = TypeVar("A", bound=Ask)
 TIMEOUT: Final = 120.0
@@ -51,6 +52,7 @@ class Line:
         deadline: on the engine's clock; calls are cut to what is left until then.
         journaled: where they go instead of the provider itself.
         heard: told of each answer, on the thread that asked.
+        lifeline: ends the calls when the program's own call is given up; None leaves them to their time.
     """
 
     engine: Engine
@@ -67,6 +69,7 @@ class Line:
     deadline: float | None = None
     journaled: Journaled | None = None
     heard: Callable[[LMResponse], None] = lambda _: None
+    lifeline: Lifeline | None = None
 
     @property
     def target(self) -> str | ActorAddress:
@@ -84,8 +87,22 @@ class Line:
         context = Context.root(engine.ids, user=self.user) if place is None else place
         return {"timeout": timeout, "context": context}
 
-    def complete(self, request: LMRequest) -> Any:
-        """What is asked for a whole answer."""
+    def ask(self, request: LMRequest) -> LMResponse:
+        """The whole answer, waited for in a thread. Raises as the provider actor, or CallError."""
+        outside, asked = self.engine.outside, self._complete(request)
+        if self.lifeline is None:
+            found: LMResponse = outside.call_blocking(self.target, asked, **self.how)
+        else:
+            found = self.lifeline.run(outside.call_async(self.target, asked, **self.how))
+        return found
+
+    async def ask_async(self, request: LMRequest) -> LMResponse:
+        """The same, awaited on any event loop."""
+        call = self.engine.outside.call_async(self.target, self._complete(request), **self.how)
+        found: LMResponse = await (call if self.lifeline is None else self.lifeline.run_async(call))
+        return found
+
+    def _complete(self, request: LMRequest) -> Any:
         ask = self._ask(Complete, request)
         return ask if self.journaled is None else self.journaled.message(ask)
 

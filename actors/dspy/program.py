@@ -77,16 +77,7 @@ class DspyProgram:
             ConfigError: there is no such factory, it gives no module, or the state is none of it.
             RemoteError: the factory failed.
         """
-        build = load(factory, "factory")
-        if not callable(build):
-            raise ConfigError(f"expected a function or class, got {factory!r}, at factory", path="factory", got=factory)
-        try:
-            module: Any = build()
-        except Exception as error:  # fault boundary: it is the user's code
-            raise foreign_error(factory, error) from error
-        if not isinstance(module, dspy().Module):
-            got = type(module).__name__
-            raise ConfigError(f"expected a dspy.Module, got {got}, from {factory}", path="factory", got=got)
+        module = made(factory)
         if state is not None:
             _load_state(module, state)
         return cls(module, signature)
@@ -96,12 +87,7 @@ class DspyProgram:
     @property
     def state(self) -> ProgramState:
         """What its predictors tell their models."""
-        return ProgramState(
-            {
-                name: PredictorState(predictor.signature.instructions, tuple(map(_demo, predictor.demos)))
-                for name, predictor in self._named()
-            }
-        )
+        return state_of(self._module)
 
     def with_state(self, state: ProgramState) -> DspyProgram:
         """A copy in another state; predictors that it does not name keep theirs.
@@ -121,6 +107,16 @@ class DspyProgram:
             named[name].demos = [dspy().Example(**demo) for demo in each.demos]
         return copy
 
+    @property
+    def writers(self) -> dict[int, tuple[Signature, frozenset[str]]]:
+        """By the predictors' ``id()``: their signatures, and which fields of the program's are theirs to write."""
+        last = {field: name for name, signature in self.predictors.items() for field in signature.output_names}
+        wanted = self.signature.output_names
+        return {
+            id(predictor): (self.predictors[name], frozenset(each for each in wanted if last.get(each) == name))
+            for name, predictor in self._named()
+        }
+
     # -- a call ------------------------------------------------------------------------------------
 
     def run(self, inputs: Mapping[str, Any], lm: Any, callbacks: list[Any], *, trace: bool = False) -> Answered:
@@ -137,7 +133,7 @@ class DspyProgram:
             with library.context(lm=lm, callbacks=callbacks, trace=traced if trace else [], disable_history=True):
                 answer = self._module(**inputs)
         except Exception as error:  # fault boundary: one call's inputs may not end all others that the actor serves
-            raise _unfolded(error) from error
+            raise unfolded(error) from error
         if not isinstance(answer, library.Prediction):
             expected, got = "a dspy.Prediction from the program", type(answer).__name__
             raise ParseError(f"expected {expected}, got {got}", expected=expected, got=got)
@@ -150,12 +146,40 @@ class DspyProgram:
         return Answered(dict(answer.items()), tuple(calls))
 
     def _named(self) -> list[tuple[str, Any]]:
-        found = self._module.named_predictors()
-        return [(ONLY if name == _SELF else name, predictor) for name, predictor in found]
+        return _named(self._module)
 
 
-def _unfolded(error: Exception) -> Error:
-    """Our own error below what DSPy made of it."""
+def made(factory: str) -> Any:
+    """The ``dspy.Module`` that a factory gives. Raises as :meth:`DspyProgram.made_by`."""
+    build = load(factory, "factory")
+    if not callable(build):
+        raise ConfigError(f"expected a function or class, got {factory!r}, at factory", path="factory", got=factory)
+    try:
+        module: Any = build()
+    except Exception as error:  # fault boundary: it is the user's code
+        raise foreign_error(factory, error) from error
+    if not isinstance(module, dspy().Module):
+        got = type(module).__name__
+        raise ConfigError(f"expected a dspy.Module, got {got}, from {factory}", path="factory", got=got)
+    return module
+
+
+def state_of(module: Any) -> ProgramState:
+    """What the predictors of a ``dspy.Module`` tell their models."""
+    return ProgramState(
+        {
+            name: PredictorState(predictor.signature.instructions, tuple(map(_demo, predictor.demos)))
+            for name, predictor in _named(module)
+        }
+    )
+
+
+def _named(module: Any) -> list[tuple[str, Any]]:
+    return [(ONLY if name == _SELF else name, predictor) for name, predictor in module.named_predictors()]
+
+
+def unfolded(error: Exception, what: str = "the program") -> Error:
+    """Our own error below what DSPy made of it; of another one, what it says of code that is called so."""
     below: BaseException | None = error
     while below is not None:
         if isinstance(below, Error):
@@ -163,7 +187,7 @@ def _unfolded(error: Exception) -> Error:
         below = below.__cause__ or below.__context__
     if type(error).__name__ == "AdapterParseError":
         return ParseError(f"expected the fields of the signature, got another answer: {str(error)[:300]}")
-    return foreign_error("the program", error)
+    return foreign_error(what, error)
 
 
 def _load_state(module: Any, state: str | Mapping[str, Any]) -> None:

@@ -18,7 +18,7 @@ from dspex.actors.run_journal import RunJournal
 from dspex.actors.run_scope import RunScope
 from dspex.actors.run_store import RunStore
 from dspex.runtime.child_spec import ChildSpec
-from dspex.runtime.errors import ConfigError, LMInvalidRequest, RemoteError, SignatureError, StartError
+from dspex.runtime.errors import ConfigError, LMInvalidRequest, Overloaded, RemoteError, SignatureError, StartError
 from kit.dspy_scene import Model, marked, scene
 
 CHECKED = "question -> answer, verdict: bool"
@@ -128,6 +128,33 @@ def test_a_run_finds_its_answers_again() -> None:
         assert len(model.requests) == 2
         assert app.call("module/qa", Predict({"question": "Where?"}, run=scope), timeout=10) == first
         assert len(model.requests) == 2
+
+
+def test_more_calls_than_may_wait_are_refused() -> None:
+    """Beyond its limits a call gets a typed refusal at once; those that were taken are answered."""
+    gate, errors = threading.Event(), list[Exception]()
+
+    def answer(_: dict[str, Any]) -> str:
+        gate.wait(10)
+        return marked()
+
+    with scene(Model(answer)) as app:
+        qa = host(app, max_concurrency=1, max_queue=1)
+
+        def ask() -> None:
+            try:
+                qa(question="Where?")
+            except Overloaded as error:
+                errors.append(error)
+                gate.set()
+
+        threads = [threading.Thread(target=ask) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(10)
+        assert len(errors) == 1
+        assert app.call("module/qa", ModuleInfo()).executions == 2
 
 
 def test_it_is_evaluated_by_several_workers() -> None:

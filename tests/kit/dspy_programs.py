@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import dspy
@@ -47,3 +48,43 @@ def with_its_own_lm() -> Any:
 def number() -> int:
     """No module."""
     return 3
+
+
+class Formatted(dspy.Module):
+    """Asks in another form than DSPy's usual one; the form is the word in the question."""
+
+    FORMS: Mapping[str, Any] = {"json": dspy.JSONAdapter, "xml": dspy.XMLAdapter, "chat": dspy.ChatAdapter}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer, words: int")
+
+    def forward(self, question: str) -> Any:
+        with dspy.context(adapter=self.FORMS[question]()):
+            return self.ask(question=question)
+
+
+class Twice(dspy.Module):
+    """Asks its predictor twice, and keeps the second answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        first = self.ask(question=question).answer
+        return self.ask(question=f"{question} Not {first}?")
+
+
+def best_of_two() -> Any:
+    """Asks twice, on copies of its predictor."""
+    return dspy.BestOfN(dspy.Predict("question -> answer"), N=2, reward_fn=_no_reward, threshold=1.0)
+
+
+def _no_reward(given: Any, prediction: Any) -> float:
+    return 0.0
+
+
+def right(example: Any, prediction: Any, trace: Any = None) -> bool:
+    """A metric of DSPy's."""
+    return bool(example.answer == prediction.answer)
