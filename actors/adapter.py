@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from .lm import Message
-from .signature import Signature
-from .signature_values import Checking
+from .lm.values import Message
+from .signatures.signature import Signature
+from .signatures.values import Checking
 
 
 class FieldReader(Protocol):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NoReturn
 
 from ..runtime.errors import SignatureError, did_you_mean
-from .lm import canonical_json
+from .lm.values import canonical_json
 
 
 class Example(Mapping[str, Any]):

@@ -1,6 +1,6 @@
 """Where events are kept: the port. Its implementations stand in ``journals/``.
 
-A journal is an ordered log of :class:`~dspex.actors.events.Event`. Whatever keeps these promises may stand behind
+A journal is an ordered log of :class:`~dspex.actors.events.kinds.Event`. Whatever keeps these promises may stand behind
 the event-store actor; ``tests/conformance/test_journals.py`` checks each of them on every implementation:
 
 * ``append`` is all or nothing, and its order is the order of the log. Once its future has a result, the events
@@ -8,7 +8,7 @@ the event-store actor; ``tests/conformance/test_journals.py`` checks each of the
 * An id is stored once. The same event again is answered with its place; another event under a taken id is
   refused, and nothing is ever replaced.
 * A place (``seq``) is never used twice, also after pruning, and grows with every append.
-* Queries mean what :class:`~dspex.actors.event_query.EventQuery` says.
+* Queries mean what :class:`~dspex.actors.events.query.EventQuery` says.
 * Methods may be called from any thread of the process that opened the journal. Those that answer with a future
   return at once; the others may block, so an actor calls them with ``run_blocking``.
 """
@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..runtime.errors import EventInvalid
-from .event_codec import Record, same
-from .event_query import EventPage, EventQuery
-from .events import Event
+from .events.codec import Record, same
+from .events.kinds import Event
+from .events.query import EventPage, EventQuery
 
 
 @dataclass(frozen=True, slots=True)

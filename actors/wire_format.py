@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from .credentials import Credentials
-from .lm import LMRequest, LMResponse
-from .settings_providers import ProviderSettings
-from .stream_collector import Collector
-from .transport import HttpRequest, HttpResponse
+from .configuration.provider_settings import ProviderSettings
+from .http.transport import HttpRequest, HttpResponse
+from .lm.stream_collector import Collector
+from .lm.values import LMRequest, LMResponse
+from .providers.credentials import Credentials
 
 
 class WireFormat(Protocol):

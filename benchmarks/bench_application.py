@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 import dspex
-from dspex.actors.event_store import AppendAcked
-from dspex.actors.events import CustomEvent
+from dspex.actors.events.kinds import CustomEvent
+from dspex.actors.events.store import AppendAcked
 
 from .harness import Benchmark
 

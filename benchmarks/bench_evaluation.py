@@ -23,9 +23,9 @@ from pathlib import Path
 from typing import Any, Final
 
 import dspex
-from dspex.actors.evaluation import EvaluationProgress
+from dspex.actors.evaluation.work import EvaluationProgress
 from dspex.actors.examples import Example
-from dspex.actors.prediction import Prediction
+from dspex.actors.modules.prediction import Prediction
 
 from .bench_providers import workers
 from .harness import Benchmark

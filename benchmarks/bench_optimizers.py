@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import dspex
 from dspex.actors.examples import Example
-from dspex.actors.program_state import ONLY, PredictorState
+from dspex.actors.modules.program_state import ONLY, PredictorState
 from dspex.actors.testing.simulated_lm import CLUE, SIGNATURE, dataset, judge
 
 from .bench_providers import dspy_python

@@ -20,9 +20,9 @@ from typing import Any
 import aiohttp
 
 import dspex
-from dspex.actors.lm import LMRequest, Message
-from dspex.actors.lm_chunks import LMChunk, LMStreamEnd
-from dspex.actors.provider_messages import OpenStream
+from dspex.actors.lm.chunks import LMChunk, LMStreamEnd
+from dspex.actors.lm.values import LMRequest, Message
+from dspex.actors.providers.messages import OpenStream
 from dspex.runtime.stages import Consumer
 
 from .harness import Benchmark

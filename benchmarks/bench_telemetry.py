@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
-from dspex.actors.metrics import LM_BUCKETS, Metric, Metrics, update
-from dspex.actors.telemetry_collector import Collector
-from dspex.actors.telemetry_events import Translator
+from dspex.actors.telemetry.collector import Collector
+from dspex.actors.telemetry.events import Translator
+from dspex.actors.telemetry.metrics import LM_BUCKETS, Metric, Metrics, update
 from dspex.runtime.telemetry import EventName, Telemetry
 
 from .harness import Benchmark

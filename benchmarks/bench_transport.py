@@ -19,8 +19,8 @@ from typing import Any
 import aiohttp
 import httpx
 
-from dspex.actors.http_transport import HttpTransport
-from dspex.actors.transport import HttpRequest
+from dspex.actors.http.http_transport import HttpTransport
+from dspex.actors.http.transport import HttpRequest
 
 from .harness import Benchmark
 from .transport_server import instant_server

@@ -21,23 +21,23 @@ from typing import TYPE_CHECKING, Any, Final
 from .runtime.version import __version__
 
 if TYPE_CHECKING:
-    from .actors.evaluation import EvaluationProgress
-    from .actors.evaluation_report import EvaluationReport
+    from .actors.configuration.provider_settings import Budget, RateLimit
+    from .actors.evaluation.report import EvaluationReport
+    from .actors.evaluation.scoring import MetricResult, Score
+    from .actors.evaluation.work import EvaluationProgress
     from .actors.examples import Example
-    from .actors.history import History
-    from .actors.lm import Message
-    from .actors.prediction import Prediction
-    from .actors.program import ChainOfThought, Module, Predict
-    from .actors.program_state import ProgramState
-    from .actors.registry import announce
-    from .actors.run_budget import RunBudget
-    from .actors.run_messages import RunResult, RunStatus
+    from .actors.lm.values import Message
+    from .actors.modules.history import History
+    from .actors.modules.prediction import Prediction
+    from .actors.modules.program import ChainOfThought, Module, Predict
+    from .actors.modules.program_state import ProgramState
+    from .actors.registry.actor import announce
+    from .actors.runs.budget import RunBudget
+    from .actors.runs.messages import RunResult, RunStatus
     from .actors.scorers.llm_judge import LMJudge
     from .actors.scorers.texts import F1, Contains, ExactMatch
-    from .actors.scoring import MetricResult, Score
-    from .actors.settings_providers import Budget, RateLimit
-    from .actors.signature import Signature
-    from .actors.signature_class import InputField, OutputField
+    from .actors.signatures.class_form import InputField, OutputField
+    from .actors.signatures.signature import Signature
     from .runtime import errors
     from .runtime.child_spec import ChildSpec
     from .runtime.context import Context
@@ -71,23 +71,23 @@ if TYPE_CHECKING:
     from .supervisors.task_supervisor import TaskSupervisor
 
 _HOME: Final = {
-    ".actors.evaluation": ("EvaluationProgress",),
-    ".actors.evaluation_report": ("EvaluationReport",),
+    ".actors.evaluation.work": ("EvaluationProgress",),
+    ".actors.evaluation.report": ("EvaluationReport",),
     ".actors.examples": ("Example",),
-    ".actors.history": ("History",),
-    ".actors.lm": ("Message",),
-    ".actors.prediction": ("Prediction",),
-    ".actors.program": ("ChainOfThought", "Module", "Predict"),
-    ".actors.program_state": ("ProgramState",),
-    ".actors.registry": ("announce",),
-    ".actors.run_budget": ("RunBudget",),
-    ".actors.run_messages": ("RunResult", "RunStatus"),
+    ".actors.modules.history": ("History",),
+    ".actors.lm.values": ("Message",),
+    ".actors.modules.prediction": ("Prediction",),
+    ".actors.modules.program": ("ChainOfThought", "Module", "Predict"),
+    ".actors.modules.program_state": ("ProgramState",),
+    ".actors.registry.actor": ("announce",),
+    ".actors.runs.budget": ("RunBudget",),
+    ".actors.runs.messages": ("RunResult", "RunStatus"),
     ".actors.scorers.llm_judge": ("LMJudge",),
     ".actors.scorers.texts": ("F1", "Contains", "ExactMatch"),
-    ".actors.scoring": ("MetricResult", "Score"),
-    ".actors.settings_providers": ("Budget", "RateLimit"),
-    ".actors.signature": ("Signature",),
-    ".actors.signature_class": ("InputField", "OutputField"),
+    ".actors.evaluation.scoring": ("MetricResult", "Score"),
+    ".actors.configuration.provider_settings": ("Budget", "RateLimit"),
+    ".actors.signatures.signature": ("Signature",),
+    ".actors.signatures.class_form": ("InputField", "OutputField"),
     ".runtime.child_spec": ("ChildSpec",),
     ".runtime.context": ("Context",),
     ".runtime.errors": ("Error",),

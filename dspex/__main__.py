@@ -27,13 +27,13 @@ from rich.live import Live
 from rich.table import Column, Table
 from rich.text import Text
 
-from .actors.event_query import EventQuery
-from .actors.events import Event, event_types
+from .actors.configuration.load import check_config as problems_of
+from .actors.configuration.load import load_settings
+from .actors.events.kinds import Event, event_types
+from .actors.events.query import EventQuery
+from .actors.events.retention import Retention
 from .actors.journals.sqlite import SqliteJournal
 from .actors.journals.sqlite_file import default_path
-from .actors.retention import Retention
-from .actors.settings_load import check_config as problems_of
-from .actors.settings_load import load_settings
 from .runtime.errors import ApplicationDown, CallError, Error, StoreUnavailable, did_you_mean
 from .runtime.names import NameEntry
 from .runtime.reasons import describe

@@ -11,8 +11,8 @@ from typing import Any
 from scripted_server import ScriptedServer
 
 import dspex
-from dspex.actors.events import ModuleExecution
-from dspex.actors.program_state import PredictorState
+from dspex.actors.events.kinds import ModuleExecution
+from dspex.actors.modules.program_state import PredictorState
 
 
 class Chain(dspex.Module):

@@ -11,8 +11,8 @@ from typing import Any
 from scripted_server import ScriptedServer
 
 import dspex
-from dspex.actors.event_query import EventPage
-from dspex.actors.events import LmResponse
+from dspex.actors.events.kinds import LmResponse
+from dspex.actors.events.query import EventPage
 from dspex.runtime.errors import LMBudgetExceeded
 
 # US dollars for a million tokens. Prices of one's own go before those of the price list, which knows the public ones.

@@ -9,7 +9,7 @@ from typing import Any
 from scripted_server import Answer, Refusal, ScriptedServer
 
 import dspex
-from dspex.actors.events import ProtectionChanged
+from dspex.actors.events.kinds import ProtectionChanged
 from dspex.runtime.errors import LMCircuitOpen, LMRateLimited, LMServerError
 
 HEALTHY = threading.Event()

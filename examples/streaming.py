@@ -10,7 +10,7 @@ from typing import Any
 from scripted_server import ScriptedServer
 
 import dspex
-from dspex.actors.events import LmError
+from dspex.actors.events.kinds import LmError
 
 PIECES = 20_000
 PIECE = "All the world's a stage, and all the men and women merely players. " * 8

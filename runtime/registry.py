@@ -11,7 +11,7 @@
 
 Entries vanish with their owner. Owners are linked to the registry (OTP REG-14): if it is killed they
 die too, unless they trap exits, because what they registered is gone. The application's own registry,
-``core/registry``, is something else: a view of the engine's name table (``actors/registry.py``).
+``core/registry``, is something else: a view of the engine's name table (``actors/registry/actor.py``).
 """
 
 from __future__ import annotations

@@ -28,12 +28,12 @@ from functools import lru_cache
 from typing import Any, Final
 
 from ...runtime.errors import ParseError
-from ..lm import Message
-from ..signature import Signature
-from ..signature_answers import parse_value, read_fields
-from ..signature_field import Field
-from ..signature_types import STR, FieldType
-from ..signature_values import KEPT, Checking, shorten, value_text
+from ..lm.values import Message
+from ..signatures.answers import parse_value, read_fields
+from ..signatures.field import Field
+from ..signatures.signature import Signature
+from ..signatures.types import STR, FieldType
+from ..signatures.values import KEPT, Checking, shorten, value_text
 from .chat_marks import escape, read_sections, unescape
 from .chat_reader import ChatFieldReader
 from .json_schema import field_schema

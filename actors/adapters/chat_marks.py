@@ -6,8 +6,8 @@ import re
 from typing import Final
 
 from ...runtime.errors import ParseError
-from ..signature import Signature
-from ..signature_values import shorten
+from ..signatures.signature import Signature
+from ..signatures.values import shorten
 
 # A marker opens its line; models like to make it bold.
 MARKER: Final = re.compile(r"^[ \t]*(?:\*\*)?\[\[[ \t]*##[ \t]*(\w+)[ \t]*##[ \t]*\]\](?:\*\*)?", re.MULTILINE)

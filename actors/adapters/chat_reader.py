@@ -11,7 +11,7 @@ import re
 from typing import Final
 
 from ...runtime.errors import ParseError
-from ..signature import Signature
+from ..signatures.signature import Signature
 from .backlog import Backlog
 from .chat_marks import MARKER, read_sections, unescape
 

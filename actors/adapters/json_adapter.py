@@ -15,12 +15,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...runtime.errors import ParseError
-from ..lm import Message
-from ..signature import Signature
-from ..signature_answers import json_value, read_fields
-from ..signature_constraints import checker
-from ..signature_field import Field
-from ..signature_values import KEPT, Checking, shorten, unwritable
+from ..lm.values import Message
+from ..signatures.answers import json_value, read_fields
+from ..signatures.constraints import checker
+from ..signatures.field import Field
+from ..signatures.signature import Signature
+from ..signatures.values import KEPT, Checking, shorten, unwritable
 from .json_reader import JsonFieldReader, Member, read_answer
 from .json_schema import output_schema, response_format
 from .json_text import WrongJsonError

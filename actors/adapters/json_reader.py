@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Final
 
 from ..json_values import json_text
-from ..signature import Signature
+from ..signatures.signature import Signature
 from .backlog import Backlog
 from .json_text import JsonText, Step, WrongJsonError, same
 

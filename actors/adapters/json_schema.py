@@ -14,9 +14,9 @@ from typing import Any, Final
 from pydantic import TypeAdapter
 
 from ..json_values import json_object
-from ..signature import Signature
-from ..signature_constraints import checker
-from ..signature_field import Field
+from ..signatures.constraints import checker
+from ..signatures.field import Field
+from ..signatures.signature import Signature
 
 _KEPT: Final = ("type", "enum", "description")
 _FORMATS: Final = ("date", "date-time")

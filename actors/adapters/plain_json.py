@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, Final, NoReturn
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn, cast
 
 from .json_text import MAX_DEPTH, MAX_DIGITS
 
@@ -22,23 +23,23 @@ def plain_object(text: str) -> dict[str, Any] | None:
     if _DIGITS.search(text) or _SURROGATE.search(text):
         return None
     try:
-        found: object = _DECODER.decode(text)
+        found: Any = _DECODER.decode(text)
     except (ValueError, RecursionError):
         return None
     if not isinstance(found, dict) or (_brackets(text) >= MAX_DEPTH and _deep(found, MAX_DEPTH)):
         return None
-    return found  # pyright: ignore[reportUnknownVariableType]  # names are texts, as JSON's are
+    return cast("dict[str, Any]", found)  # names are texts, as JSON's are
 
 
 def _brackets(text: str) -> int:
     return text.count("{") + text.count("[")
 
 
-def _deep(value: object, left: int) -> bool:
+def _deep(value: Any, left: int) -> bool:
     """Whether more than ``left`` levels are nested in it."""
-    within: Any = value.values() if isinstance(value, dict) else value if isinstance(value, list) else None
-    if within is None:
+    if not isinstance(value, dict | list):
         return False
+    within = cast("Iterable[Any]", value.values() if isinstance(value, dict) else value)
     return left == 0 or any(_deep(each, left - 1) for each in within)
 
 

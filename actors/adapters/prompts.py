@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..signature import Signature
-from ..signature_field import Field
+from ..signatures.field import Field
+from ..signatures.signature import Signature
 
 
 def listed(fields: Iterable[Field]) -> str:

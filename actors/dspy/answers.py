@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 from ...runtime.errors import LMProtocolError
-from ..lm import LMResponse, ToolCall, Usage
-from ..lm_chunks import LMChunk
+from ..lm.chunks import LMChunk
+from ..lm.values import LMResponse, ToolCall, Usage
 from .library import lm15
 
 _REASONS: Final = {"stop": "stop", "length": "length", "tool_calls": "tool_call", "content_filter": "content_filter"}

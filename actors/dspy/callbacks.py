@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from ...runtime.context import Context
 from ...runtime.engine import Engine
-from ..events import CustomEvent
+from ..events.kinds import CustomEvent
 
 _MODULE: Final = "dspy_module"
 _TOOL: Final = "dspy_tool"

@@ -18,9 +18,9 @@ from typing import Any, Final, Protocol, Self
 from ...runtime.engine import Engine
 from ...runtime.errors import CallError, ConfigError, Error
 from ...runtime.stages import Stream, stream
-from ..lm import LMResponse
-from ..lm_chunks import LMStreamEnd
-from ..provider_messages import Leave, StreamOpened
+from ..lm.chunks import LMStreamEnd
+from ..lm.values import LMResponse
+from ..providers.messages import Leave, StreamOpened
 from .answers import EventWriter, response_of
 from .failures import lm15_error
 from .library import dspy, lm15

@@ -21,11 +21,11 @@ from ...runtime.context import Context
 from ...runtime.errors import CallTimeout, ConfigError, Overloaded, SignatureError
 from ...runtime.gen_server import Fail, GenServer, NoReply, Started, call, cast, info
 from ...runtime.messages import ExitSignal
-from ..event_outbox import EventOutbox
-from ..event_stamps import stamp_unchecked
-from ..events import ModuleExecution
-from ..execution import code_of
-from ..module_messages import (
+from ..events.kinds import ModuleExecution
+from ..events.outbox import EventOutbox
+from ..events.stamps import stamp_unchecked
+from ..modules.execution import code_of
+from ..modules.messages import (
     GetState,
     Keep,
     ModuleInfo,
@@ -36,11 +36,11 @@ from ..module_messages import (
     PredictStream,
     UpdateModule,
 )
-from ..predict_stream import PredictionClosed
-from ..prediction import Prediction
-from ..program_state import PredictorState, ProgramState
-from ..registry import announce
-from ..signature_values import check_inputs
+from ..modules.predict_stream import PredictionClosed
+from ..modules.prediction import Prediction
+from ..modules.program_state import PredictorState, ProgramState
+from ..registry.actor import announce
+from ..signatures.values import check_inputs
 from .hosted_call import HostedCall
 from .hosted_stream import HostedStream
 from .journaled import Ordinals, RecordedCall, answered

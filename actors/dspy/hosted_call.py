@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from ...runtime.gen_server import GenServer
-from ..event_outbox import EventOutbox
-from ..lm import LMResponse
-from ..module_messages import Predict, PredictOptions
-from ..outputs import how
-from ..prediction import Prediction, PredictionInfo
-from ..repair import both
+from ..events.outbox import EventOutbox
+from ..lm.values import LMResponse
+from ..modules.messages import Predict, PredictOptions
+from ..modules.outputs import how
+from ..modules.prediction import Prediction, PredictionInfo
+from ..modules.repair import both
 from .callbacks import EventCallback
 from .engine import lm_on
 from .lifeline import Lifeline
@@ -65,7 +65,7 @@ class HostedCall:
         """Run it for an actor, in a coroutine of its; cancelled, the model calls in flight end.
 
         Raises:
-            Error: as :meth:`.program.DspyProgram.run`.
+            Error: as :meth:`.modules.program.DspyProgram.run`.
         """
         answers: list[LMResponse] = []
         lifeline = Lifeline(actor.system)

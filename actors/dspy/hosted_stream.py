@@ -18,10 +18,10 @@ from ...runtime.gen_server import Stop, cast, info
 from ...runtime.messages import TaskDone, TaskFailed
 from ...runtime.reasons import NORMAL, Reason
 from ...runtime.stages import Credit, Producer, Subscription
-from ..field_chunks import FieldChunk, PredictionEnd
-from ..predict_stream import PredictionClosed
-from ..prediction import Prediction
-from ..provider_messages import SUBSCRIBE_PATIENCE, Leave
+from ..modules.field_chunks import FieldChunk, PredictionEnd
+from ..modules.predict_stream import PredictionClosed
+from ..modules.prediction import Prediction
+from ..providers.messages import SUBSCRIBE_PATIENCE, Leave
 from .hosted_call import HostedCall, Pieces
 
 _WORK: Final = "work"

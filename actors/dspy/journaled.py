@@ -11,10 +11,10 @@ from collections import Counter
 from dataclasses import dataclass
 
 from ...runtime.gen_server import GenServer, NoReply, call
-from ..lm import LMResponse
-from ..provider_messages import Complete
-from ..recorded_call import fingerprint, recorded
-from ..run_scope import RunScope
+from ..lm.values import LMResponse
+from ..providers.messages import Complete
+from ..runs.recorded_call import fingerprint, recorded
+from ..runs.scope import RunScope
 
 _DIGITS = 32
 
@@ -39,7 +39,7 @@ class Ordinals:
 
 @dataclass(frozen=True, slots=True)
 class RecordedCall:
-    """Call: answers the :class:`~dspex.actors.lm.LMResponse` of the run's journal, or the provider's.
+    """Call: answers the :class:`~dspex.actors.lm.values.LMResponse` of the run's journal, or the provider's.
 
     Args:
         ask: what is asked.
@@ -72,7 +72,7 @@ class JournaledProvider(GenServer):
 
 
 async def answered(actor: GenServer, msg: RecordedCall, target: str) -> LMResponse:
-    """The answer to a call of a run, asked by ``actor``. Raises as :func:`~dspex.actors.recorded_call.recorded`."""
+    """The answer to a call of a run, asked by ``actor``. Raises as ``recorded`` does."""
 
     async def send(ask: Complete) -> LMResponse:
         response: LMResponse = await actor.call(target, ask, timeout=None)

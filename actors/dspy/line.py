@@ -10,8 +10,8 @@ from thespian.actors import ActorAddress
 
 from ...runtime.context import Context
 from ...runtime.engine import Engine
-from ..lm import LMRequest, LMResponse
-from ..provider_messages import Ask, Complete, OnLimit, OpenStream
+from ..lm.values import LMRequest, LMResponse
+from ..providers.messages import Ask, Complete, OnLimit, OpenStream
 from .lifeline import Lifeline
 
 A = TypeVar("A", bound=Ask)

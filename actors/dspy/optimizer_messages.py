@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..program_state import ProgramState
+from ..modules.program_state import ProgramState
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ from typing import Any, Final, Self
 
 from ...runtime.errors import ConfigError
 from ..examples import Example
-from ..lm import canonical_json, plain_json
-from ..run_fingerprint import check_same
-from ..run_plan import checked_examples, data_hash, example_from_dict, example_to_dict
+from ..lm.values import canonical_json, plain_json
+from ..runs.fingerprint import check_same
+from ..runs.plan import checked_examples, data_hash, example_from_dict, example_to_dict
 
 _DSPY: Final = "dspy:"
 

@@ -15,11 +15,11 @@ from ...runtime.calls import Call
 from ...runtime.errors import RunError
 from ...runtime.gen_server import Continue, Fail, GenServer, NoReply, Started, Stop, call, cast, info
 from ...runtime.messages import TaskDone, TaskFailed
-from ..event_outbox import EventOutbox
-from ..events import OptimizationEnded, OptimizationIteration, OptimizationStarted, stamp
-from ..program_state import ProgramState
-from ..registry import announce
-from ..run_messages import (
+from ..events.kinds import OptimizationEnded, OptimizationIteration, OptimizationStarted, stamp
+from ..events.outbox import EventOutbox
+from ..modules.program_state import ProgramState
+from ..registry.actor import announce
+from ..runs.messages import (
     FINAL,
     OVER,
     CancelRun,

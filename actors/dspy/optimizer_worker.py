@@ -17,7 +17,7 @@ from ...runtime.errors import ConfigError, Error
 from ...runtime.gen_server import GenServer, NoReply, call
 from ..examples import Example
 from ..foreign_code import load
-from ..run_scope import RunScope
+from ..runs.scope import RunScope
 from .engine import lm_on
 from .journaled import Ordinals
 from .library import dspy

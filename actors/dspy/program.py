@@ -10,9 +10,9 @@ from typing import Any, Final
 from ...runtime.errors import ConfigError, Error, ParseError, did_you_mean
 from ..foreign_code import foreign_error, load
 from ..json_values import json_object
+from ..modules.program_state import ONLY, PredictorState, ProgramState
 from ..optimizers.bench import PredictorCall
-from ..program_state import ONLY, PredictorState, ProgramState
-from ..signature import Signature
+from ..signatures.signature import Signature
 from .library import dspy
 
 _SELF: Final = "self"

@@ -1,4 +1,4 @@
-"""A request as DSPy makes it, read into an :class:`~dspex.actors.lm.LMRequest`.
+"""A request as DSPy makes it, read into an :class:`~dspex.actors.lm.values.LMRequest`.
 
 Parts and settings are told apart by their ``type`` and name, so nothing of DSPy is imported here. What a provider
 actor cannot carry is refused with its place, never left out in silence.
@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NoReturn
 
 from ...runtime.errors import LMInvalidRequest
-from ..lm import LMRequest, Message, ToolCall
+from ..lm.values import LMRequest, Message, ToolCall
 
 _SAME: Final = ("temperature", "top_p", "max_tokens", "seed")
 _EXTRA: Final = {

@@ -6,9 +6,9 @@ from typing import Any
 
 from ...runtime.errors import StreamInterrupted
 from ...runtime.stages import stream
-from ..lm import LMRequest, LMResponse
-from ..lm_chunks import LMStreamEnd
-from ..provider_messages import StreamOpened
+from ..lm.chunks import LMStreamEnd
+from ..lm.values import LMRequest, LMResponse
+from ..providers.messages import StreamOpened
 from .engine import ActorEngine, told
 from .lifeline import Lifeline
 from .line import Line

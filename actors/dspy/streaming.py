@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 from ..adapter import FieldReader
 from ..adapters.chat_reader import ChatFieldReader
 from ..adapters.json_reader import JsonFieldReader
-from ..signature import Signature
+from ..signatures.signature import Signature
 from .library import dspy
 from .xml_reader import XmlFieldReader
 

@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 from ...runtime.clock import Clock, SystemClock
 from ...runtime.errors import EventNotFound, StoreError, StoreUnavailable
-from ..event_codec import Record, decode, encode_all, fields_of
-from ..event_query import EventPage, EventQuery, Row, select
-from ..events import Event
+from ..events.codec import Record, decode, encode_all, fields_of
+from ..events.kinds import Event
+from ..events.query import EventPage, EventQuery, Row, select
+from ..events.retention import Retention, RetentionSchedule
 from ..journal import JournalStats, resolve_duplicate
-from ..retention import Retention, RetentionSchedule
 
 
 class _Entry(NamedTuple):

@@ -25,11 +25,11 @@ from typing import Final, Literal, TypeAlias, get_args
 
 from ...runtime.clock import Clock, SystemClock
 from ...runtime.errors import EventInvalid, EventNotFound, ForkedProcess, StoreError, StoreUnavailable, did_you_mean
-from ..event_codec import decode, encode_all, fields_of
-from ..event_query import EventPage, EventQuery, Row, select
-from ..events import Event
+from ..events.codec import decode, encode_all, fields_of
+from ..events.kinds import Event
+from ..events.query import EventPage, EventQuery, Row, select
+from ..events.retention import Retention
 from ..journal import JournalStats
-from ..retention import Retention
 from .sqlite_file import connect, create_private, prepare, translated
 from .sqlite_log import SqliteLog
 from .sqlite_query import statement

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from ...runtime.clock import Clock
 from ...runtime.errors import StoreUnavailable
-from ..event_codec import Record
+from ..events.codec import Record
+from ..events.retention import Retention, RetentionSchedule
 from ..journal import resolve_duplicate
-from ..retention import Retention, RetentionSchedule
 from .sqlite_file import translated
 
 _INSERT: Final = (

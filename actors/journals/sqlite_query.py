@@ -10,7 +10,7 @@ import re
 from typing import Any, Final, cast
 
 from ...runtime.registry_query import Clause
-from ..event_query import EventQuery, is_text
+from ..events.query import EventQuery, is_text
 
 _PLAIN_KEY: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 

@@ -16,7 +16,7 @@ from typing import Final, Protocol
 
 from ...runtime.errors import StoreError, StoreUnavailable
 from ...runtime.log import get_logger
-from ..event_codec import Record
+from ..events.codec import Record
 
 MAX_GROUP: Final = 10_000
 """The most events in one transaction, unless a single batch is larger."""

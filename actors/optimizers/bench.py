@@ -13,9 +13,9 @@ from random import Random
 from typing import Any, Protocol
 
 from ..examples import Example
-from ..prediction import Prediction
-from ..program_state import ProgramState
-from ..signature import Signature
+from ..modules.prediction import Prediction
+from ..modules.program_state import ProgramState
+from ..signatures.signature import Signature
 
 
 @dataclass(frozen=True, slots=True)

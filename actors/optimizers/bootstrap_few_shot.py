@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..program_state import ProgramState
+from ..modules.program_state import ProgramState
 from .bench import Bench
 from .demos import DemoOptions, Teacher, shuffled, with_demos
 from .search import Search

@@ -10,8 +10,8 @@ from pydantic_core import to_jsonable_python
 
 from ...runtime.errors import ConfigError
 from ..examples import Example
-from ..program_state import PredictorState, ProgramState
-from ..signature import Signature
+from ..modules.program_state import PredictorState, ProgramState
+from ..signatures.signature import Signature
 from .bench import Bench, Outcome
 from .option_checks import check_number, check_whole, refuse
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..examples import Example
-from ..program_state import ProgramState
+from ..modules.program_state import ProgramState
 from .bench import Bench
 from .demos import predictor_state, shuffled
 from .merge import Member, Newborn, merges

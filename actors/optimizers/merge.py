@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from ..program_state import PredictorState, ProgramState
+from ..modules.program_state import PredictorState, ProgramState
 from .search import Scored
 
 

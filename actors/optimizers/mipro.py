@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ..examples import Example
-from ..program_state import PredictorState, ProgramState
+from ..modules.program_state import PredictorState, ProgramState
 from .bench import Bench
 from .demos import NO_LESSON, DemoOptions, Teacher, predictor_state, shuffled, with_demos
 from .option_checks import check_number, check_whole

@@ -12,9 +12,9 @@ from ...runtime.errors import LMError
 from ...runtime.log import get_logger
 from ..adapters.prompts import listed, task
 from ..examples import Example
-from ..run_tries import HOPELESS
-from ..signature import Signature
-from ..signature_values import shorten
+from ..runs.tries import HOPELESS
+from ..signatures.signature import Signature
+from ..signatures.values import shorten
 from .bench import Bench, Outcome
 from .demos import plain
 

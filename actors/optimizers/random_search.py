@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from ..program_state import ProgramState
+from ..modules.program_state import ProgramState
 from .bench import Bench
 from .demos import NO_LESSON, DemoOptions, Teacher, shuffled, with_demos
 from .option_checks import check_whole

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from ...runtime.errors import RunStopped
-from ..program_state import ProgramState
+from ..modules.program_state import ProgramState
 from .bench import Bench, Outcome
 from .option_checks import check_data
 

@@ -1,3 +1,3 @@
-"""Metrics that come with dspex; see :mod:`~dspex.actors.scoring` for what a metric is."""
+"""Metrics that come with dspex; see :mod:`~dspex.actors.evaluation.scoring` for what a metric is."""
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import Any
 
 from ...runtime.errors import RunError
 from ..examples import Example
-from ..prediction import Prediction
+from ..modules.prediction import Prediction
 
 
 def compared(example: Example, prediction: Prediction, field: str | None) -> Iterator[tuple[str, Any, Any]]:

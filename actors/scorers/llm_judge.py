@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ..evaluation.scoring import Host, MetricResult
 from ..examples import Example
-from ..lm import LMResponse, Message
-from ..module_plan import ModulePlan
-from ..prediction import Prediction
-from ..provider_messages import Complete
-from ..repair import read_or_repair
-from ..scoring import Host, MetricResult
-from ..signature_values import check_inputs
+from ..lm.values import LMResponse, Message
+from ..modules.plan import ModulePlan
+from ..modules.prediction import Prediction
+from ..modules.repair import read_or_repair
+from ..providers.messages import Complete
+from ..signatures.values import check_inputs
 
 SIGNATURE: Final = "task: dict, expected: dict, answer: dict -> reasoning: str, score: float(ge=0, le=1)"
 CRITERIA: Final = (

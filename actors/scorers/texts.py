@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any, Final, cast
 
+from ..evaluation.scoring import MetricResult
 from ..examples import Example
-from ..prediction import Prediction
-from ..scoring import MetricResult
+from ..modules.prediction import Prediction
 from .labels import alternatives, as_text, compared
 from .normalise import normalise, tokens
 

@@ -30,11 +30,11 @@ from typing import Any, Final, TypeAlias, TypeVar
 from unittest import mock
 
 from ...runtime.errors import LMError
-from .. import provider
+from ..configuration.provider_settings import ProviderSettings
+from ..http.transport import HttpRequest, HttpResponse
 from ..json_values import json_list, json_object, json_text
-from ..lm_failures import lm_error
-from ..settings_providers import ProviderSettings
-from ..transport import HttpRequest, HttpResponse
+from ..lm.failures import lm_error
+from ..providers import actor as provider
 from .scripted_stream import EVENT_STREAM, Cut, Hang, Pieces, ScriptedEvents, ScriptedStream, cut_text, one_piece
 
 T = TypeVar("T")

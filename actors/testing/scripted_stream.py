@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
 
 from ...runtime.errors import LMError
+from ..http.transport import HttpResponse
 from ..json_values import json_object
-from ..lm_failures import lm_error
-from ..transport import HttpResponse
+from ..lm.failures import lm_error
 
 Pieces: TypeAlias = int | Sequence[str] | Callable[[str], Iterable[str]] | None
 """How a text is cut: into so many characters each; into these pieces; by a function; None: into words."""
@@ -128,7 +128,7 @@ def _choice(delta: Mapping[str, str], finish_reason: str | None = None) -> dict[
 
 
 class ScriptedStream:
-    """A :class:`~..transport.HttpStream` without a network.
+    """A :class:`~.http.transport.HttpStream` without a network.
 
     Args:
         head: status and headers.

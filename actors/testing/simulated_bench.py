@@ -10,10 +10,10 @@ from typing import Any
 
 from ...runtime.errors import LMError, RunStopped
 from ..examples import Example
+from ..modules.prediction import Prediction
+from ..modules.program_state import ONLY, PredictorState, ProgramState
 from ..optimizers.bench import Outcome, PredictorCall
-from ..prediction import Prediction
-from ..program_state import ONLY, PredictorState, ProgramState
-from ..signature import Signature
+from ..signatures.signature import Signature
 from .simulated_lm import SIGNATURE, classify, dataset, judge, write
 
 

@@ -27,10 +27,10 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequen
 from typing import Any, Final
 
 from ..examples import Example
+from ..http.transport import HttpRequest
 from ..json_values import json_list, json_object, json_text
-from ..prediction import Prediction
-from ..signature import Signature
-from ..transport import HttpRequest
+from ..modules.prediction import Prediction
+from ..signatures.signature import Signature
 from .scripted_provider import Rule, ScriptedProvider, marked
 
 SIGNATURE: Final = Signature("text -> label", "Say whether the text means up or down.")

@@ -8,10 +8,10 @@ from typing import Any, Final
 from pydantic_core import from_json
 
 from ...runtime.errors import LMError
+from ..http.transport import HttpResponse
 from ..json_values import json_text
-from ..lm_failures import error_from_body, error_object, lm_error
+from ..lm.failures import error_from_body, error_object, lm_error
 from ..scrub import described
-from ..transport import HttpResponse
 
 # An event of a stream stands in an answer that began as a success.
 IN_STREAM: Final = HttpResponse(200)

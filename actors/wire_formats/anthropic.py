@@ -10,13 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from ..credentials import Credentials
+from ..configuration.provider_settings import ProviderSettings
+from ..http.transport import HttpRequest, HttpResponse
 from ..json_values import json_count, json_list, json_object, json_text
-from ..lm import UNKNOWN_USAGE, LMRequest, LMResponse, Usage
+from ..lm.stream_collector import Collector
+from ..lm.values import UNKNOWN_USAGE, LMRequest, LMResponse, Usage
+from ..providers.credentials import Credentials
 from ..scrub import described
-from ..settings_providers import ProviderSettings
-from ..stream_collector import Collector
-from ..transport import HttpRequest, HttpResponse
 from .answers import answer_json, compact_json, event_json, malformed, told_error
 from .anthropic_request import api_version, request_body
 from .request_fields import ANSWER_TOOL, encoded, request_headers

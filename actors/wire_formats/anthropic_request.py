@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..lm import LMRequest, Message, ToolCall
-from ..settings_providers import ProviderSettings
+from ..configuration.provider_settings import ProviderSettings
+from ..lm.values import LMRequest, Message, ToolCall
 from .content_parts import MediaPart, TextPart, check_turn, read_parts, read_texts
 from .request_fields import (
     ANSWER_TOOL,

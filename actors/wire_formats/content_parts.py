@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from ..json_values import json_object
-from ..lm import Content, Message
+from ..lm.values import Content, Message
 from .request_fields import check_keys, described, refusal
 
 _DATA_URL: Final = re.compile(r"data:([\w.+-]+/[\w.+-]+)(?:;[\w.+=-]+)*?;base64,(.*)", re.DOTALL)

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-from ..credentials import Credentials
+from ..configuration.provider_settings import ProviderSettings
+from ..http.transport import HttpRequest, HttpResponse
 from ..json_values import json_count, json_list, json_object, json_text
-from ..lm import UNKNOWN_USAGE, LMRequest, LMResponse, Usage
+from ..lm.stream_collector import Collector
+from ..lm.values import UNKNOWN_USAGE, LMRequest, LMResponse, Usage
+from ..providers.credentials import Credentials
 from ..scrub import described
-from ..settings_providers import ProviderSettings
-from ..stream_collector import Collector
-from ..transport import HttpRequest, HttpResponse
 from .answers import IN_STREAM, answer_json, compact_json, event_json, malformed, told_error
 from .gemini_request import OWN_ID, request_body
 from .request_fields import ANSWER_TOOL, chosen_model, encoded, refusal, request_headers

@@ -7,8 +7,8 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ..lm import LMRequest, Message
-from ..settings_providers import ProviderSettings
+from ..configuration.provider_settings import ProviderSettings
+from ..lm.values import LMRequest, Message
 from .content_parts import MediaPart, TextPart, check_turn, read_parts, read_texts
 from .request_fields import (
     ANSWER_TOOL,

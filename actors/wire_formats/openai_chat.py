@@ -9,13 +9,13 @@ from __future__ import annotations
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from ..credentials import Credentials
+from ..configuration.provider_settings import ProviderSettings
+from ..http.transport import HttpRequest, HttpResponse
 from ..json_values import json_count, json_list, json_object, json_text
-from ..lm import UNKNOWN_USAGE, LMRequest, LMResponse, ToolCall, Usage, message_dict
+from ..lm.stream_collector import Collector
+from ..lm.values import UNKNOWN_USAGE, LMRequest, LMResponse, ToolCall, Usage, message_dict
+from ..providers.credentials import Credentials
 from ..scrub import described
-from ..settings_providers import ProviderSettings
-from ..stream_collector import Collector
-from ..transport import HttpRequest, HttpResponse
 from .answers import answer_json, event_json, malformed, told_error
 from .openai_http import openai_headers
 from .request_fields import check_sampling, chosen_model, encoded, refusal

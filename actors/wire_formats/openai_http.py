@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from ..credentials import Credentials
-from ..settings_providers import ProviderSettings
+from ..configuration.provider_settings import ProviderSettings
+from ..providers.credentials import Credentials
 
 
 def openai_headers(settings: ProviderSettings, credentials: Credentials, *, stream: bool) -> dict[str, str]:

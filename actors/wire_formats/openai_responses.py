@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from ..credentials import Credentials
+from ..configuration.provider_settings import ProviderSettings
+from ..http.transport import HttpRequest, HttpResponse
 from ..json_values import json_object, json_text
-from ..lm import LMRequest, LMResponse
+from ..lm.stream_collector import Collector
+from ..lm.values import LMRequest, LMResponse
+from ..providers.credentials import Credentials
 from ..scrub import described
-from ..settings_providers import ProviderSettings
-from ..stream_collector import Collector
-from ..transport import HttpRequest, HttpResponse
 from .answers import answer_json, event_json, malformed, told_error
 from .openai_http import openai_headers
 from .request_fields import add_extra, check_sampling, chosen_model, encoded

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from ...runtime.errors import LMError, did_you_mean
-from ..credentials import Credentials
+from ..configuration.provider_settings import ProviderSettings
 from ..json_values import json_object
-from ..lm import LMRequest, ToolCall
-from ..lm_failures import lm_error
-from ..settings_providers import ProviderSettings
+from ..lm.failures import lm_error
+from ..lm.values import LMRequest, ToolCall
+from ..providers.credentials import Credentials
 
 ANSWER_TOOL: Final = "dspex_answer"
 """The tool whose input is the answer, where structured output is asked for as a forced tool call."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from ..json_values import json_count, json_list, json_object, json_text
-from ..stream_collector import Collector
+from ..lm.stream_collector import Collector
 from .answers import IN_STREAM
 from .responses_output import failure, read_response, tool_call
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from ..configuration.provider_settings import ProviderSettings
 from ..json_values import json_object
-from ..lm import LMRequest, Message
-from ..settings_providers import ProviderSettings
+from ..lm.values import LMRequest, Message
 from .content_parts import check_nameless
 from .request_fields import read_output_format, refusal
 

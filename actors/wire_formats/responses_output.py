@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from ...runtime.errors import LMError
+from ..http.transport import HttpResponse
 from ..json_values import json_count, json_list, json_object, json_text
-from ..lm import UNKNOWN_USAGE, LMResponse, ToolCall, Usage
+from ..lm.values import UNKNOWN_USAGE, LMResponse, ToolCall, Usage
 from ..scrub import excerpt
-from ..transport import HttpResponse
 from .answers import malformed, told_error
 
 # Why an answer is incomplete, in the words of chat completions; other reasons keep theirs.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..json_values import json_count, json_list, json_object, json_text
-from ..stream_collector import Collector
+from ..lm.stream_collector import Collector
 from .answers import compact_json
 
 

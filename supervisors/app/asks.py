@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields as fields_of
 from typing import Any, Final, TypeVar, cast, get_args
 
-from ...actors.lm import LMRequest, Message
-from ...actors.provider_messages import Ask, OnLimit, OpenStream
+from ...actors.lm.values import LMRequest, Message
+from ...actors.providers.messages import Ask, OnLimit, OpenStream
 from ...runtime.context import Context
 from ...runtime.errors import UsageError, did_you_mean
 from .life import Life

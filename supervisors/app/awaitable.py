@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Self, TypeAlias, Unpack, cast
 
-from ...actors.config_messages import (
+from ...actors.configuration.messages import (
     DeclareModule,
     DeclareProvider,
     DeclareRoute,
@@ -20,11 +20,11 @@ from ...actors.config_messages import (
     UndeclareRoute,
     UpdateSetting,
 )
-from ...actors.evaluation_report import EvaluationReport
+from ...actors.evaluation.report import EvaluationReport
+from ...actors.evaluation.scoring import Metric
 from ...actors.examples import Example
-from ...actors.program import Module as ProgramClass
-from ...actors.scoring import Metric
-from ...actors.signature import Signature
+from ...actors.modules.program import Module as ProgramClass
+from ...actors.signatures.signature import Signature
 from ...runtime.child_spec import ChildSpec
 from ...runtime.errors import ConfigError, Error, StartError, SupervisorError
 from ...runtime.reasons import SHUTDOWN, Reason

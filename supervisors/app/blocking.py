@@ -11,11 +11,11 @@ from typing import Any, Self, Unpack
 
 from thespian.actors import Actor, ActorAddress
 
-from ...actors.evaluation_report import EvaluationReport
+from ...actors.evaluation.report import EvaluationReport
+from ...actors.evaluation.scoring import Metric
 from ...actors.examples import Example
-from ...actors.program import Module as ProgramClass
-from ...actors.scoring import Metric
-from ...actors.signature import Signature
+from ...actors.modules.program import Module as ProgramClass
+from ...actors.signatures.signature import Signature
 from ...runtime.child_spec import ChildSpec
 from ...runtime.context import Context
 from ...runtime.engine import Engine

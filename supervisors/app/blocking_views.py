@@ -6,16 +6,16 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ...actors.event_query import EventPage
-from ...actors.event_store import StoreStatistics
-from ...actors.event_tree import TraceNode
-from ...actors.events import Event
-from ...actors.lm import LMResponse, Message
-from ...actors.lm_chunks import LMChunk
-from ...actors.metrics_snapshot import MetricsSnapshot
-from ...actors.module_messages import check_max_demand
-from ...actors.provider_messages import OnLimit
-from ...actors.registry_rows import RegistryRow
+from ...actors.events.kinds import Event
+from ...actors.events.query import EventPage
+from ...actors.events.store import StoreStatistics
+from ...actors.events.tree import TraceNode
+from ...actors.lm.chunks import LMChunk
+from ...actors.lm.values import LMResponse, Message
+from ...actors.modules.messages import check_max_demand
+from ...actors.providers.messages import OnLimit
+from ...actors.registry.rows import RegistryRow
+from ...actors.telemetry.metrics_snapshot import MetricsSnapshot
 from ...runtime.context import Context
 from .asks import stream_of
 from .life import Life

@@ -99,7 +99,7 @@ def details(shown: Mapping[str, Any]) -> str:
     row: Mapping[str, Any] = shown["row"]
     facts = {name: value for name, value in row.items() if value != "" and name not in ("since", "depth")}
     facts["since"] = f"{row['since']:.1f} s"
-    statistics = shown["statistics"] or {}
+    statistics: Mapping[str, Any] = shown["statistics"] or {}
     facts |= {name: value for name, value in statistics.items() if name not in (*row, "status", "age")}
     lines = ["row:", *_lines(facts)]
     if shown["metadata"]:

@@ -7,12 +7,12 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
+from ...actors.configuration.settings import ModuleSettings
+from ...actors.configuration.types import is_table
+from ...actors.evaluation.scoring import reference_of
 from ...actors.foreign_code import load, path_of
-from ...actors.program_parts import check_program, signature_of
-from ...actors.scoring import reference_of
-from ...actors.settings import ModuleSettings
-from ...actors.settings_types import is_table
-from ...actors.signature import Signature
+from ...actors.modules.program_parts import check_program, signature_of
+from ...actors.signatures.signature import Signature
 from ...runtime.errors import ConfigError, DefinitionError
 
 
@@ -48,7 +48,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
         SignatureError: a worked example does not fit the signature.
         LMInvalidRequest: a sampling option is out of range.
     """
-    from ...actors.module_plan import ModulePlan  # noqa: PLC0415 - with its libraries, only where it is used
+    from ...actors.modules.plan import ModulePlan  # noqa: PLC0415 - with its libraries, only where it is used
 
     try:
         told = ModuleSettings.model_validate(settings)

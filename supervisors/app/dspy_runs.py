@@ -29,10 +29,10 @@ from ...actors.dspy.optimizer_plan import OptimizerPlan, examples_of
 from ...actors.dspy.optimizer_run import KIND, OptimizerRun
 from ...actors.dspy.optimizer_worker import TRIAL
 from ...actors.foreign_code import path_of
-from ...actors.run_journal import RunJournal
-from ...actors.run_messages import FINAL, OVER, JournalInfo, Record, RunState
-from ...actors.run_scope import RunScope
-from ...actors.run_store import RunStore, StoredRun
+from ...actors.runs.journal import RunJournal
+from ...actors.runs.messages import FINAL, OVER, JournalInfo, Record, RunState
+from ...actors.runs.scope import RunScope
+from ...actors.runs.store import RunStore, StoredRun
 from ...runtime.child_spec import ChildSpec
 from ...runtime.errors import RunError, StartError, SupervisorError
 from ..keeper import Declare, Undeclare

@@ -7,10 +7,10 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, TypeAlias, cast
 
-from ...actors.evaluation import EvaluationProgress
-from ...actors.evaluation_news import PROGRESS
-from ...actors.evaluation_plan import EvaluationPlan
-from ...actors.settings import EvaluationSettings
+from ...actors.configuration.settings import EvaluationSettings
+from ...actors.evaluation.news import PROGRESS
+from ...actors.evaluation.plan import EvaluationPlan
+from ...actors.evaluation.work import EvaluationProgress
 from ...runtime.engine import Engine
 from ...runtime.errors import UsageError
 

@@ -13,23 +13,23 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from ...actors.config_messages import GetSetting
-from ...actors.evaluation import check_whole
-from ...actors.evaluation_actor import EvaluationRun
-from ...actors.evaluation_journal import stored_report
-from ...actors.evaluation_plan import KIND, EvaluationPlan, metric_of
-from ...actors.evaluation_report import EvaluationReport
+from ...actors.configuration.messages import GetSetting
+from ...actors.configuration.settings import EvaluationSettings, OptimizationSettings
+from ...actors.evaluation.actor import EvaluationRun
+from ...actors.evaluation.journal import stored_report
+from ...actors.evaluation.plan import KIND, EvaluationPlan, metric_of
+from ...actors.evaluation.report import EvaluationReport
+from ...actors.evaluation.scoring import Metric, Scorer
+from ...actors.evaluation.work import check_whole
 from ...actors.examples import Example
-from ...actors.module_messages import DEFAULT_OPTIONS, PredictOptions
-from ...actors.run_fingerprint import check_same
-from ...actors.run_journal import RunJournal
-from ...actors.run_messages import FINAL, GetResult, ResumeRun
-from ...actors.run_plan import checked_examples, example_from_dict
-from ...actors.run_program import models_of, program_of
-from ...actors.run_store import StoredRun
+from ...actors.modules.messages import DEFAULT_OPTIONS, PredictOptions
+from ...actors.runs.fingerprint import check_same
+from ...actors.runs.journal import RunJournal
+from ...actors.runs.messages import FINAL, GetResult, ResumeRun
+from ...actors.runs.plan import checked_examples, example_from_dict
+from ...actors.runs.program import models_of, program_of
+from ...actors.runs.store import StoredRun
 from ...actors.scorers.llm_judge import LMJudge
-from ...actors.scoring import Metric, Scorer
-from ...actors.settings import EvaluationSettings, OptimizationSettings
 from ...runtime.child_spec import ChildSpec, StartChild
 from ...runtime.context import Context
 from ...runtime.errors import (

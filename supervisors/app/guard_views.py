@@ -7,12 +7,12 @@ import inspect
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, overload
 
-from ...actors.budget_messages import BudgetReport, BudgetStatus, SetBudget
-from ...actors.cache_messages import CacheClear, CacheStatus, CacheStatusReport
-from ...actors.config_messages import AmendProvider
-from ...actors.protection_messages import ProtectionReport, ProtectionStatus, ResetProtection
-from ...actors.provider_messages import OnLimit
-from ...actors.settings_providers import PROTECTION_KEYS, Budget
+from ...actors.budgets.messages import BudgetReport, BudgetStatus, SetBudget
+from ...actors.cache.messages import CacheClear, CacheStatus, CacheStatusReport
+from ...actors.configuration.messages import AmendProvider
+from ...actors.configuration.provider_settings import PROTECTION_KEYS, Budget
+from ...actors.protection.messages import ProtectionReport, ProtectionStatus, ResetProtection
+from ...actors.providers.messages import OnLimit
 from ...runtime.errors import ConfigError, UsageError, did_you_mean
 from . import names
 from .life import Life

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from functools import partial
 from typing import Any, Final
 
-from ...actors.field_chunks import FieldChunk
-from ...actors.module_messages import (
+from ...actors.modules.field_chunks import FieldChunk
+from ...actors.modules.messages import (
     DEFAULT_OPTIONS,
     KEEP,
     Keep,
@@ -20,8 +20,8 @@ from ...actors.module_messages import (
     PredictStream,
     check_max_demand,
 )
-from ...actors.prediction import Prediction
-from ...actors.program_state import ProgramState
+from ...actors.modules.prediction import Prediction
+from ...actors.modules.program_state import ProgramState
 from ...runtime.context import Context
 from ...runtime.errors import UsageError, did_you_mean
 from .asks import check_who
@@ -46,7 +46,7 @@ class CallOptions:
         trace_id: a trace begun elsewhere, to join.
         fail_fast: refuse at once if the module is restarting, instead of waiting for it.
         max_demand: pieces of a stream that are asked for and not read yet.
-        predict: options of :class:`~dspex.actors.module_messages.PredictOptions`, for these calls only. Its
+        predict: options of :class:`~dspex.actors.modules.messages.PredictOptions`, for these calls only. Its
             ``timeout`` is the deadline of the whole call; the module's own holds if it is not given.
     """
 

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...actors.config_messages import UpdateSetting
-from ...actors.module_messages import KEEP, GetState, Keep, UpdateModule
-from ...actors.program_state import ProgramState
+from ...actors.configuration.messages import UpdateSetting
+from ...actors.modules.messages import KEEP, GetState, Keep, UpdateModule
+from ...actors.modules.program_state import ProgramState
 from ...runtime.errors import ConfigError
 from . import names
 from .life import Life

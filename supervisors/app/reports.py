@@ -10,8 +10,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
-from ...actors.event_outbox import EventOutbox
-from ...actors.events import EngineReport, Event, SupervisorReport
+from ...actors.events.kinds import EngineReport, Event, SupervisorReport
+from ...actors.events.outbox import EventOutbox
 from ...runtime.context import Context
 from ...runtime.engine import Engine
 from ...runtime.errors import Error

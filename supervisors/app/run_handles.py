@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...actors.run_messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo, RunResult, RunStatus
+from ...actors.runs.messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo, RunResult, RunStatus
 from ...runtime.errors import ActorDied
 from .life import Life
 from .views import CALL_TIMEOUT

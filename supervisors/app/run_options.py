@@ -7,15 +7,15 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Required, TypeAlias, TypedDict, TypeVar
 
+from ...actors.configuration.settings import OptimizationSettings
+from ...actors.evaluation.scoring import Metric, Scorer
 from ...actors.examples import Example
 from ...actors.optimizers.bench import Optimizer
-from ...actors.run_budget import RunBudget
-from ...actors.run_messages import KIND
-from ...actors.run_plan import RunPlan, checked_examples, example_from_dict, held_out, options_of
-from ...actors.run_program import models_of, program_of
-from ...actors.run_store import StoredRun
-from ...actors.scoring import Metric, Scorer
-from ...actors.settings import OptimizationSettings
+from ...actors.runs.budget import RunBudget
+from ...actors.runs.messages import KIND
+from ...actors.runs.plan import RunPlan, checked_examples, example_from_dict, held_out, options_of
+from ...actors.runs.program import models_of, program_of
+from ...actors.runs.store import StoredRun
 from ...runtime.errors import ConfigError, RunError, UsageError, did_you_mean
 from .life import Life
 from .views import CALL_TIMEOUT

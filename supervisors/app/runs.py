@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from ...actors.config_messages import GetSetting
-from ...actors.evaluation_report import EvaluationReport
-from ...actors.program_state import ProgramState
-from ...actors.run_messages import FINAL, KIND, OVER, Wish
-from ...actors.run_plan import RunPlan
-from ...actors.run_store import RunStore, StoredRun
-from ...actors.settings import OptimizationSettings
+from ...actors.configuration.messages import GetSetting
+from ...actors.configuration.settings import OptimizationSettings
+from ...actors.evaluation.report import EvaluationReport
+from ...actors.modules.program_state import ProgramState
+from ...actors.runs.messages import FINAL, KIND, OVER, Wish
+from ...actors.runs.plan import RunPlan
+from ...actors.runs.store import RunStore, StoredRun
 from ...runtime.child_spec import ChildSpec
 from ...runtime.errors import StartError, SupervisorError
 from ..keeper import Declare, Undeclare
@@ -174,8 +174,8 @@ async def start(life: Life, plan: RunPlan, *, fork: str | None = None) -> AsyncR
 
 def run_spec(plan: RunPlan, store: RunStore) -> ChildSpec:
     """The supervisor of one run. Its journal stands left of it, so that a crash of the run does not touch that."""
-    from ...actors.run import OptimizationRun  # noqa: PLC0415 - only where it is used
-    from ...actors.run_journal import RunJournal  # noqa: PLC0415 - likewise
+    from ...actors.runs.actor import OptimizationRun  # noqa: PLC0415 - only where it is used
+    from ...actors.runs.journal import RunJournal  # noqa: PLC0415 - likewise
 
     id = plan.run
     return Supervisor.child_spec(

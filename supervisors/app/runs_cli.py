@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from ...actors.evaluation_journal import stored_report
-from ...actors.evaluation_plan import KIND as EVALUATION
-from ...actors.run_messages import Entry, RunStatus
-from ...actors.run_store import RunStore, StoredRun
-from ...actors.settings_load import load_settings
+from ...actors.configuration.load import load_settings
+from ...actors.evaluation.journal import stored_report
+from ...actors.evaluation.plan import KIND as EVALUATION
+from ...actors.runs.messages import Entry, RunStatus
+from ...actors.runs.store import RunStore, StoredRun
 from ...runtime.errors import CallTimeout, StoreUnavailable
 from .blocking import App
 from .runs_view import facts_of, plot, run_json, run_table, trial_table, trials_of

@@ -5,9 +5,9 @@ from __future__ import annotations
 import contextlib
 from typing import Final, cast
 
-from ...actors.lm_failures import failure_of
-from ...actors.protection_messages import Admit, Settle
-from ...actors.provider_messages import OnLimit
+from ...actors.lm.failures import failure_of
+from ...actors.protection.messages import Admit, Settle
+from ...actors.providers.messages import OnLimit
 from ...runtime.context import Context
 from ...runtime.errors import CallError, LMError, UsageError
 from .asks import check_on_limit, check_who

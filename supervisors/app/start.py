@@ -9,8 +9,8 @@ from collections.abc import Generator, Iterable, Mapping
 from types import TracebackType
 from typing import Any, Final, cast
 
-from ...actors.settings import Settings
-from ...actors.settings_load import load_settings
+from ...actors.configuration.load import load_settings
+from ...actors.configuration.settings import Settings
 from ...runtime.engine import Engine
 from ...runtime.errors import UsageError, did_you_mean
 from ...runtime.host import LoopChoice

@@ -10,11 +10,11 @@ from typing import Any, Final, Generic, Self, TypeVar, cast
 
 from thespian.actors import ActorAddress
 
-from ...actors.field_chunks import FieldChunk, PredictionEnd
-from ...actors.lm import LMResponse
-from ...actors.lm_chunks import LMChunk, LMStreamEnd
-from ...actors.prediction import Prediction
-from ...actors.provider_messages import Leave
+from ...actors.lm.chunks import LMChunk, LMStreamEnd
+from ...actors.lm.values import LMResponse
+from ...actors.modules.field_chunks import FieldChunk, PredictionEnd
+from ...actors.modules.prediction import Prediction
+from ...actors.providers.messages import Leave
 from ...runtime.errors import ActorDied, CallError, Error, NoProcess, UsageError
 from ...runtime.reasons import describe
 from ...runtime.stages import Stream, stream

@@ -25,19 +25,19 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
-from ...actors.budget_ledger import BudgetLedger
-from ...actors.budgets import BudgetActor
-from ...actors.cache import CacheActor
-from ...actors.configuration import ConfigurationActor, Subscriptions
-from ...actors.event_store import EventStore, open_journal
+from ...actors.budgets.actor import BudgetActor
+from ...actors.budgets.ledger import BudgetLedger
+from ...actors.cache.actor import CacheActor
+from ...actors.configuration.actor import ConfigurationActor, Subscriptions
+from ...actors.configuration.settings import Settings
+from ...actors.events.retention import Retention
+from ...actors.events.store import EventStore, open_journal
 from ...actors.journal import Journal
 from ...actors.journals.sqlite_file import default_path
-from ...actors.protection_memory import ProtectionMemories
-from ...actors.registry import RegistryActor
-from ...actors.retention import Retention
-from ...actors.run_store import RunStore, runs_path
-from ...actors.settings import Settings
-from ...actors.telemetry import TelemetryActor
+from ...actors.protection.memory import ProtectionMemories
+from ...actors.registry.actor import RegistryActor
+from ...actors.runs.store import RunStore, runs_path
+from ...actors.telemetry.actor import TelemetryActor
 from ...runtime.child_spec import ChildSpec
 from ...runtime.gen_server import GenServer
 from ...runtime.secret import SecretVault
@@ -180,7 +180,7 @@ def _observers(plan: Plan) -> ChildSpec:
     )
     observers = [telemetry] if plan.settings.telemetry.enabled else []
     if plan.settings.telemetry.opentelemetry:
-        from ...actors.opentelemetry import OpenTelemetryActor  # noqa: PLC0415 - loaded by those who use it
+        from ...actors.telemetry.opentelemetry import OpenTelemetryActor  # noqa: PLC0415 - loaded by those who use it
 
         observers.append(ChildSpec("otel", OpenTelemetryActor, name=names.OTEL))
     observers.append(ChildSpec("cache", CacheActor, kwargs={"app": plan.settings.app.name}, name=names.CACHE))

@@ -6,19 +6,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from ...actors.event_query import EventPage, EventQuery
-from ...actors.event_store import AppendAcked, GetEvent, Query, StoreStatistics, StoreStats, TraceTree
-from ...actors.event_tree import TraceNode
-from ...actors.events import CustomEvent, Event
-from ...actors.lm import LMResponse, Message
-from ...actors.lm_chunks import LMChunk
-from ...actors.metrics_snapshot import MetricsSnapshot
-from ...actors.module_messages import check_max_demand
-from ...actors.prometheus_text import prometheus_text
-from ...actors.provider_messages import Complete, OnLimit
-from ...actors.registry_messages import Count, Lookup, Select, WaitForName
-from ...actors.registry_rows import RegistryRow
-from ...actors.telemetry import Snapshot
+from ...actors.events.kinds import CustomEvent, Event
+from ...actors.events.query import EventPage, EventQuery
+from ...actors.events.store import AppendAcked, GetEvent, Query, StoreStatistics, StoreStats, TraceTree
+from ...actors.events.tree import TraceNode
+from ...actors.lm.chunks import LMChunk
+from ...actors.lm.values import LMResponse, Message
+from ...actors.modules.messages import check_max_demand
+from ...actors.providers.messages import Complete, OnLimit
+from ...actors.registry.messages import Count, Lookup, Select, WaitForName
+from ...actors.registry.rows import RegistryRow
+from ...actors.telemetry.actor import Snapshot
+from ...actors.telemetry.metrics_snapshot import MetricsSnapshot
+from ...actors.telemetry.prometheus_text import prometheus_text
 from ...runtime.context import Context
 from ...runtime.errors import ConfigError
 from ...runtime.names import qualify

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from ...actors.config_messages import START_PATIENCE, ConfigChanged, GetSetting, SubscribeSettings
-from ...actors.registry import announce
-from ...actors.settings import AiSettings, GatewaySettings
+from ...actors.configuration.messages import START_PATIENCE, ConfigChanged, GetSetting, SubscribeSettings
+from ...actors.configuration.settings import AiSettings, GatewaySettings
+from ...actors.registry.actor import announce
 from ...runtime.errors import ActorDied
 from ...runtime.gen_server import Continue, GenServer, NoReply, Stop, call, info
 from ...runtime.messages import Reply, TaskDone, TaskFailed

@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ...actors.lm import LMResponse, Usage
-from ...actors.lm_chunks import LMChunk, ToolCallDelta
+from ...actors.lm.chunks import LMChunk, ToolCallDelta
+from ...actors.lm.values import LMResponse, Usage
 from .problems import Problem
 
 DONE = b"data: [DONE]\n\n"

@@ -1,4 +1,4 @@
-"""The body of a chat completion request, read into an :class:`~dspex.actors.lm.LMRequest`.
+"""The body of a chat completion request, read into an :class:`~dspex.actors.lm.values.LMRequest`.
 
 What cannot be kept is refused with its place, never left out in silence: a client that asks for two answers, or for
 sound, must not get one in text.
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, NoReturn, TypeVar, cast
 
 from ...actors.json_values import json_list, json_object
-from ...actors.lm import LMRequest, Message, ToolCall
+from ...actors.lm.values import LMRequest, Message, ToolCall
 from ...runtime.errors import LMInvalidRequest, did_you_mean
 from .models import Target
 from .problems import Refused, refused

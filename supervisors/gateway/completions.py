@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response
 
-from ...actors.lm import LMResponse
-from ...actors.lm_chunks import LMChunk, LMStreamEnd
-from ...actors.provider_messages import Complete, OpenStream, StreamOpened
+from ...actors.lm.chunks import LMChunk, LMStreamEnd
+from ...actors.lm.values import LMResponse
+from ...actors.providers.messages import Complete, OpenStream, StreamOpened
 from ...runtime.context import Context
 from ...runtime.errors import Error, LMProtocolError
 from ...runtime.stages import stream

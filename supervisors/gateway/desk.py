@@ -7,7 +7,7 @@ import hmac
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from ...actors.settings import AiSettings, GatewaySettings
+from ...actors.configuration.settings import AiSettings, GatewaySettings
 from ...runtime.engine import Engine
 from .problems import busy
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ...actors.settings import GatewaySettings
+from ...actors.configuration.settings import GatewaySettings
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ import importlib.util
 import ipaddress
 from typing import Final
 
-from ...actors.settings import GatewaySettings
+from ...actors.configuration.settings import GatewaySettings
 from ...runtime.errors import ConfigError
 
 _NEEDED: Final = ("starlette", "uvicorn")

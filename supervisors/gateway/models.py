@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...actors.settings import AiSettings
+from ...actors.configuration.settings import AiSettings
 from ...runtime.errors import did_you_mean
 from .problems import refused
 

@@ -6,8 +6,8 @@ from typing import Final
 
 from starlette.responses import JSONResponse, Response
 
-from ...actors.prometheus_text import prometheus_text
-from ...actors.telemetry import Snapshot
+from ...actors.telemetry.actor import Snapshot
+from ...actors.telemetry.prometheus_text import prometheus_text
 from ...runtime.errors import NoProcess
 from ..app import names
 from ..app.health import health_of

@@ -41,7 +41,7 @@ def layer_of(module: str) -> str:
 
 
 def module_of(path: str) -> str:
-    """The dotted name below dspex of a file of the package, e.g. ``actors/lm.py`` -> ``dspex.actors.lm``."""
+    """The dotted name below dspex of a file, e.g. ``actors/lm/values.py`` -> ``dspex.actors.lm.values``."""
     parts = list(PurePosixPath(path).with_suffix("").parts)
     if parts[0] in FOLDERS:
         parts.insert(0, "dspex")
@@ -112,11 +112,12 @@ def test_imports_point_one_way(path: str) -> None:
         ("runtime/a/b.py", "from ...supervisors.flags import Flags"),
         ("runtime/engine.py", "def later():\n    from ..supervisors import flags"),
         ("runtime/engine.py", "from .. import start"),
-        ("actors/lm.py", "from ..supervisors.supervisor import Supervisor"),
-        ("actors/lm.py", "import dspex.supervisors"),
-        ("actors/lm.py", "from dspex.runtime.errors import Error"),
-        ("actors/lm.py", "from runtime.errors import Error"),
-        ("actors/lm.py", "import kit.http_server"),
+        ("actors/examples.py", "from ..supervisors.supervisor import Supervisor"),
+        ("actors/lm/values.py", "from ...supervisors.supervisor import Supervisor"),
+        ("actors/lm/values.py", "import dspex.supervisors"),
+        ("actors/lm/values.py", "from dspex.runtime.errors import Error"),
+        ("actors/lm/values.py", "from runtime.errors import Error"),
+        ("actors/lm/values.py", "import kit.http_server"),
         ("supervisors/keeper.py", "from ..actors.lm import LMRequest"),
         ("supervisors/keeper.py", "from .application import Application"),
         ("supervisors/keeper.py", "from .app.tree import tree"),

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.event_query import EventQuery
-from dspex.actors.events import CustomEvent, Event
+from dspex.actors.events.kinds import CustomEvent, Event
+from dspex.actors.events.query import EventQuery
+from dspex.actors.events.retention import Retention
 from dspex.actors.journal import Journal
-from dspex.actors.retention import Retention
 from dspex.runtime.errors import EventInvalid, EventNotFound, StoreError, StoreUnavailable
 from kit.event_makers import JOURNALS, ManualClock, make, open_kind
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import pytest
 
-from dspex.actors import cache
-from dspex.actors.cache import NAME, CacheActor, CacheClear, CacheHit, CacheLead, CacheLookup, CacheStore
-from dspex.actors.cache_sqlite import AnswerFile
-from dspex.actors.cache_store import DiskOutcome, DiskStore, DiskWork
-from dspex.actors.settings import CachingSettings
+from dspex.actors.cache import actor as cache
+from dspex.actors.cache.actor import NAME, CacheActor, CacheClear, CacheHit, CacheLead, CacheLookup, CacheStore
+from dspex.actors.cache.sqlite import AnswerFile
+from dspex.actors.cache.store import DiskOutcome, DiskStore, DiskWork
+from dspex.actors.configuration.settings import CachingSettings
 from dspex.runtime.address import LocalAddress
 from dspex.runtime.clock import SystemClock
 from kit.engine import Lab, in_lab
@@ -31,7 +31,7 @@ TTL = 3600.0
 PRELUDE = """
 import itertools, resource, sys
 from pathlib import Path
-from dspex.actors.cache_store import DiskStore, DiskWork
+from dspex.actors.cache.store import DiskStore, DiskWork
 from dspex.runtime.clock import SystemClock
 path, name = Path(sys.argv[1]), sys.argv[2]
 store = DiskStore(path, SystemClock())
@@ -51,7 +51,7 @@ print(sum(not keep(f"{name}-{n}", "x" * 100) for n in range(200)), flush=True)
 """
 # The system refuses the file any growth, as a full disk does; then there is room again.
 FULL_DISK = """
-from dspex.actors import cache_store
+from dspex.actors.cache import store as cache_store
 cache_store.REST = 0.0
 assert not keep("before", "y")
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)

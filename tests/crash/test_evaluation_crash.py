@@ -15,7 +15,7 @@ from typing import Any, Final
 import pytest
 
 import dspex
-from dspex.actors.run_store import RunStore
+from dspex.actors.runs.store import RunStore
 from kit.evaluations import DATASET, evaluation_process, judging_model
 from kit.run_kills import Moment, any_moment, journal_of, killed_at, paid_calls
 from kit.runs import configuration, outcome_of

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from dspex.actors.event_query import EventQuery
+from dspex.actors.events.query import EventQuery
 from dspex.actors.journals.sqlite import SqliteJournal
 from dspex.actors.journals.sqlite_file import create_private
 from kit.event_makers import make
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 # Each child appends, and prints an id only when it was acknowledged.
 PRELUDE = """
 import itertools, resource, sys
-from dspex.actors.events import CustomEvent
+from dspex.actors.events.kinds import CustomEvent
 from dspex.actors.journals.sqlite import SqliteJournal
 from dspex.runtime.errors import StoreUnavailable
 path, name = sys.argv[1:3]

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import pytest
 
-from dspex.actors.run_messages import Wish
-from dspex.actors.run_store import RunStore, StoredRun
+from dspex.actors.runs.messages import Wish
+from dspex.actors.runs.store import RunStore, StoredRun
 from kit.http_server import HttpServer
 from kit.run_kills import Moment, any_moment, journal_of, killed_at, paid_calls
 from kit.runs import Model, model, optimizer_process, outcome_of

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from dspex.actors.lm_failures import FAILURES, Effect, Failure
-from dspex.actors.route_choice import GROUPS
+from dspex.actors.lm.failures import FAILURES, Effect, Failure
+from dspex.actors.providers.route_choice import GROUPS
 from dspex.actors.wire_formats import WIRE_FORMATS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "providers.md").read_text("utf-8")

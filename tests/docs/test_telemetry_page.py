@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dspex.actors import otel_metrics
-from dspex.actors.telemetry_metrics import COLLECTOR_TOTALS, ENGINE_ACTORS, ENGINE_TOTALS
-from dspex.actors.telemetry_rules import RULES
+from dspex.actors.telemetry import otel_metrics
+from dspex.actors.telemetry.rules import RULES
+from dspex.actors.telemetry.standard_metrics import COLLECTOR_TOTALS, ENGINE_ACTORS, ENGINE_TOTALS
 from dspex.runtime.errors import LMError
 from kit.application import application
 from kit.http_server import Exchange, completion
@@ -20,7 +20,7 @@ from kit.http_server import Exchange, completion
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "telemetry.md").read_text("utf-8")
 SOURCES = sorted(path for folder in ("runtime", "actors", "supervisors") for path in (ROOT / folder).rglob("*.py"))
-CONSUMERS = {"telemetry_events.py", "otel_bridge.py"}
+CONSUMERS = {ROOT / "actors" / "telemetry" / name for name in ("events.py", "otel_bridge.py")}
 WORD = re.compile(r"`([^`]+)`")
 CHANGES = {"breaker", "gate", "pause", "slowdown", "storage"}  # words of a change, where the code computes them
 
@@ -73,7 +73,7 @@ def given_words(tree: ast.AST, method: str) -> Iterator[str]:
 
 def test_the_table_of_events_is_that_of_the_code() -> None:
     """Each event that something executes has its row, and each row its event."""
-    executed = {name for path in SOURCES if path.name not in CONSUMERS for name in events_of(path.read_text("utf-8"))}
+    executed = {name for path in SOURCES if path not in CONSUMERS for name in events_of(path.read_text("utf-8"))}
     assert set(EVENTS) == executed
 
 
@@ -155,7 +155,7 @@ def test_the_metrics_of_opentelemetry() -> None:
 
 def test_the_table_of_attributes_is_that_of_the_code() -> None:
     """Each attribute that a span may have, and no other."""
-    tree = ast.parse((ROOT / "actors" / "otel_attributes.py").read_text("utf-8"))
+    tree = ast.parse((ROOT / "actors" / "telemetry" / "otel_attributes.py").read_text("utf-8"))
     texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)}
     names = {text for text in texts if re.fullmatch(r"(gen_ai|server|error|http|dspex)\.[a-z_.]+", text)}
     others = {"gen_ai.token.type", "dspex.retry"}  # of a metric; the name of an event

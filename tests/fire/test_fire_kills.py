@@ -18,9 +18,9 @@ import pytest
 
 import dspex
 from dspex import ChildSpec, Supervisor
-from dspex.actors.protection import ProtectionActor
-from dspex.actors.protection_memory import ProtectionMemories
-from dspex.actors.provider import ProviderActor
+from dspex.actors.protection.actor import ProtectionActor
+from dspex.actors.protection.memory import ProtectionMemories
+from dspex.actors.providers.actor import ProviderActor
 from dspex.runtime.errors import ApplicationDown, LMCircuitOpen, LMRateLimited
 from dspex.supervisors.app import declared
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor

@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.actors.prometheus_text import prometheus_text
-from dspex.actors.protection_messages import ResetProtection
-from dspex.actors.provider_messages import ProviderStatus
+from dspex.actors.protection.messages import ResetProtection
+from dspex.actors.providers.messages import ProviderStatus
+from dspex.actors.telemetry.prometheus_text import prometheus_text
 from dspex.runtime.messages import GetState
 from dspex.supervisors.app.picture import TreeNode
 from kit.application import Quick, Watch

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.actors.protection_messages import ProtectionReport, ProtectionStatus
+from dspex.actors.protection.messages import ProtectionReport, ProtectionStatus
 from dspex.runtime.errors import LMAuthError, LMCircuitOpen, LMRateLimited, LMServerError
 from kit.application import IN_MEMORY, Watch
 from kit.fire import MODES, QUICK, Fire, Latest, Mode, error_body, fire, pieces, whole

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.budget_messages import Amount
+from dspex.actors.budgets.messages import Amount
 from dspex.runtime.errors import LMError, LMProtocolError, LMServerError, LMTimeout, StreamInterrupted
 from kit.fire import KINDS, Fire, Latest, error_event, fire, pieces, steps, whole
 from kit.http_server import Exchange, HttpServer, Script

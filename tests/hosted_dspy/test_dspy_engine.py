@@ -13,7 +13,7 @@ from dspex.actors.dspy import ActorEngine, actor_lm, check_lm
 from dspex.actors.dspy.answers import response_of
 from dspex.actors.dspy.line import Line
 from dspex.actors.dspy.requests import read_request
-from dspex.actors.lm import LMResponse, ToolCall
+from dspex.actors.lm.values import LMResponse, ToolCall
 from dspex.runtime.errors import ConfigError, LMInvalidRequest, LMProtocolError
 from kit.application import application
 from kit.dspy_scene import Model, marked, scene, types

@@ -12,11 +12,11 @@ import pytest
 import dspex
 from dspex.actors.dspy import hosted_spec
 from dspex.actors.examples import Example
-from dspex.actors.module_messages import GetState, ModuleInfo, Predict, UpdateModule
-from dspex.actors.program_state import PredictorState, ProgramState
-from dspex.actors.run_journal import RunJournal
-from dspex.actors.run_scope import RunScope
-from dspex.actors.run_store import RunStore
+from dspex.actors.modules.messages import GetState, ModuleInfo, Predict, UpdateModule
+from dspex.actors.modules.program_state import PredictorState, ProgramState
+from dspex.actors.runs.journal import RunJournal
+from dspex.actors.runs.scope import RunScope
+from dspex.actors.runs.store import RunStore
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.errors import ConfigError, LMInvalidRequest, Overloaded, RemoteError, SignatureError, StartError
 from kit.dspy_scene import Model, marked, scene

@@ -16,7 +16,7 @@ import pytest
 
 import dspex
 from dspex.actors.dspy import hosted_spec
-from dspex.actors.run_store import RunStore
+from dspex.actors.runs.store import RunStore
 from dspex.runtime.errors import RunConflict, RunError
 from dspex.supervisors.app.dspy_runs import optimize_dspy
 from kit.dspy_kills import (

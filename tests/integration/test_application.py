@@ -19,7 +19,7 @@ import pytest
 
 import dspex
 from dspex import ChildSpec, Continue, GenServer, Info, Supervisor
-from dspex.actors.event_tree import TraceNode
+from dspex.actors.events.tree import TraceNode
 from dspex.runtime.child_spec import child_spec
 from dspex.runtime.errors import (
     ActorDied,
@@ -315,7 +315,7 @@ def test_a_provider_that_cannot_start_is_not_declared(monkeypatch: pytest.Monkey
 
     with dspex.start(config=IN_MEMORY) as app:
         with monkeypatch.context() as patched:
-            patched.setattr("dspex.actors.provider.http_transport", broken)
+            patched.setattr("dspex.actors.providers.actor.http_transport", broken)
             with pytest.raises(ConfigError, match="certificates"):
                 app.configure_provider("claude", kind="anthropic")
         assert dict(app.setting("ai", "providers")) == {}

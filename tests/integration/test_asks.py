@@ -11,7 +11,7 @@ from typing import Any, cast
 import pytest
 
 import dspex
-from dspex.actors.lm_failures import lm_error
+from dspex.actors.lm.failures import lm_error
 from dspex.runtime.errors import CallTimeout, ConfigError, Error, LMInvalidRequest, UsageError
 from dspex.supervisors.app.life import Life
 from dspex.supervisors.app.seat import Seat

@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.budgets import BudgetActor
-from dspex.actors.cache import NAME, CacheActor, CacheStatus
-from dspex.actors.configuration import ConfigurationActor
-from dspex.actors.lm import LMRequest, Message
-from dspex.actors.protection import ProtectionActor
-from dspex.actors.provider import ProviderActor
-from dspex.actors.provider_messages import Complete
-from dspex.actors.route import RouteActor
-from dspex.actors.settings import Settings
+from dspex.actors.budgets.actor import BudgetActor
+from dspex.actors.cache.actor import NAME, CacheActor, CacheStatus
+from dspex.actors.configuration.actor import ConfigurationActor
+from dspex.actors.configuration.settings import Settings
+from dspex.actors.lm.values import LMRequest, Message
+from dspex.actors.protection.actor import ProtectionActor
+from dspex.actors.providers.actor import ProviderActor
+from dspex.actors.providers.messages import Complete
+from dspex.actors.providers.route import RouteActor
 from dspex.actors.testing.scripted_provider import Hang, Rule, ScriptedProvider, rate_limited, server_error
 from dspex.runtime.testing import VirtualSystem
 

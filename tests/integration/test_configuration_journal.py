@@ -7,7 +7,7 @@ import pathlib
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from dspex.actors.configuration import (
+from dspex.actors.configuration.actor import (
     ConfigurationActor,
     DeclareModule,
     DeclareProvider,
@@ -16,9 +16,9 @@ from dspex.actors.configuration import (
     UndeclareProvider,
     UpdateSetting,
 )
-from dspex.actors.event_query import EventQuery
-from dspex.actors.event_store import EventStore, Query, open_journal
-from dspex.actors.settings import Settings
+from dspex.actors.configuration.settings import Settings
+from dspex.actors.events.query import EventQuery
+from dspex.actors.events.store import EventStore, Query, open_journal
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.engine import Engine
 from dspex.runtime.secret import Secret, SecretVault

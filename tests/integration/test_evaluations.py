@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from dspex import ChildSpec, GenServer, call
-from dspex.actors.evaluation import EvaluationProgress, EvaluationStatus
-from dspex.actors.evaluation_report import EvaluationReport
+from dspex.actors.evaluation.report import EvaluationReport
+from dspex.actors.evaluation.scoring import Host, Score
+from dspex.actors.evaluation.work import EvaluationProgress, EvaluationStatus
 from dspex.actors.examples import Example
-from dspex.actors.module_messages import Predict
-from dspex.actors.prediction import Prediction
-from dspex.actors.run_messages import CancelRun, PauseRun, RunInfo
+from dspex.actors.modules.messages import Predict
+from dspex.actors.modules.prediction import Prediction
+from dspex.actors.runs.messages import CancelRun, PauseRun, RunInfo
 from dspex.actors.scorers.llm_judge import LMJudge
-from dspex.actors.scoring import Host, Score
 from dspex.actors.testing.scripted_provider import marked
 from dspex.runtime.errors import (
     ApplicationDown,

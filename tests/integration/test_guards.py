@@ -10,7 +10,7 @@ from functools import partial
 import pytest
 
 import dspex
-from dspex.actors.settings_providers import Budget
+from dspex.actors.configuration.provider_settings import Budget
 from dspex.runtime.errors import (
     ConfigError,
     LMBudgetExceeded,

@@ -20,8 +20,8 @@ from typing import TypeVar
 
 import pytest
 
-from dspex.actors.http_transport import HttpTransport
-from dspex.actors.transport import HttpRequest, HttpStream
+from dspex.actors.http.http_transport import HttpTransport
+from dspex.actors.http.transport import HttpRequest, HttpStream
 from dspex.runtime.errors import LMConnectionError, LMProtocolError, LMTimeout
 from kit.http_server import CERTIFICATE, Exchange, HttpServer, Script
 

@@ -17,8 +17,8 @@ from typing import Any, TypeVar
 import pytest
 
 import dspex
-from dspex.actors.http_transport import HttpTransport, is_loopback
-from dspex.actors.transport import HttpRequest, HttpResponse
+from dspex.actors.http.http_transport import HttpTransport, is_loopback
+from dspex.actors.http.transport import HttpRequest, HttpResponse
 from dspex.runtime.errors import LMConnectionError, LMError, LMInvalidRequest, LMProtocolError, LMTimeout
 from kit.http_server import Exchange, HttpServer
 

@@ -12,8 +12,8 @@ from typing import Self, TypeVar
 
 import pytest
 
-from dspex.actors.http_transport import HttpTransport
-from dspex.actors.transport import HttpRequest, HttpResponse
+from dspex.actors.http.http_transport import HttpTransport
+from dspex.actors.http.transport import HttpRequest, HttpResponse
 from dspex.runtime.errors import (
     ConfigError,
     LMConnectionError,

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.actors.events import ModuleExecution
-from dspex.actors.signature import Signature
-from dspex.actors.signature_class import InputField, OutputField
+from dspex.actors.events.kinds import ModuleExecution
+from dspex.actors.signatures.class_form import InputField, OutputField
+from dspex.actors.signatures.signature import Signature
 from dspex.runtime.errors import ParseError
 from kit.application import application, configuration, provider_of
 from kit.http_server import Exchange, HttpServer, completion

@@ -15,10 +15,10 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.limit_buckets import Shortage
-from dspex.actors.limit_redis import SharedHold, SharedLimits, StorageDown
-from dspex.actors.protection import Admission, Admit, ProtectionActor, ProtectionReport, ProtectionStatus, Settle
-from dspex.actors.settings_providers import ProviderSettings, RateLimit
+from dspex.actors.configuration.provider_settings import ProviderSettings, RateLimit
+from dspex.actors.protection.actor import Admission, Admit, ProtectionActor, ProtectionReport, ProtectionStatus, Settle
+from dspex.actors.protection.limit_buckets import Shortage
+from dspex.actors.protection.limit_redis import SharedHold, SharedLimits, StorageDown
 from dspex.runtime.engine import Engine
 from dspex.runtime.errors import LMRateLimited
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.actors.events import ModuleExecution
-from dspex.actors.program_state import PredictorState
+from dspex.actors.events.kinds import ModuleExecution
+from dspex.actors.modules.program_state import PredictorState
 from dspex.runtime.errors import ConfigError, NoProcess, RemoteError, SignatureError
 from kit.application import Watch, application, configuration, trip
 from kit.http_server import Exchange, HttpServer, completion

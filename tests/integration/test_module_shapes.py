@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.actors.module_messages import GetState, Predict
-from dspex.actors.program_state import PredictorState
+from dspex.actors.modules.messages import GetState, Predict
+from dspex.actors.modules.program_state import PredictorState
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.errors import (
     CallTimeout,

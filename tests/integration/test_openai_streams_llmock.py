@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from dspex.actors.credentials import Credentials
-from dspex.actors.lm import LMRequest, LMResponse, Message
-from dspex.actors.settings_providers import ProviderSettings
-from dspex.actors.stream_decoder import StreamDecoder
-from dspex.actors.transport import HttpRequest, HttpResponse
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.http.transport import HttpRequest, HttpResponse
+from dspex.actors.lm.stream_decoder import StreamDecoder
+from dspex.actors.lm.values import LMRequest, LMResponse, Message
+from dspex.actors.providers.credentials import Credentials
 from dspex.actors.wire_formats import wire_format
 from dspex.runtime.errors import LMProtocolError
 from kit.llmock_server import LLMock, llmock_server

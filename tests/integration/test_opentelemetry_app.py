@@ -14,10 +14,10 @@ from opentelemetry import metrics, trace
 from prometheus_client.parser import text_string_to_metric_families
 
 import dspex
-from dspex.actors.event_tree import TraceNode
-from dspex.actors.opentelemetry import OpenTelemetryReport, OpenTelemetryStatus
-from dspex.actors.otel_metrics import DURATION, FIRST_CHUNK_SECONDS, TOKENS
-from dspex.actors.protection_messages import ProtectionStatus
+from dspex.actors.events.tree import TraceNode
+from dspex.actors.protection.messages import ProtectionStatus
+from dspex.actors.telemetry.opentelemetry import OpenTelemetryReport, OpenTelemetryStatus
+from dspex.actors.telemetry.otel_metrics import DURATION, FIRST_CHUNK_SECONDS, TOKENS
 from dspex.runtime.errors import LMError, StartError
 from kit.application import IN_MEMORY, Watch
 from kit.llmock_server import LLMock, llmock_server

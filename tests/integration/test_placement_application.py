@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import dspex
-from dspex.actors.module_actor import ModuleActor
+from dspex.actors.modules.actor import ModuleActor
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.outcomes import Started
 from kit.application import IN_MEMORY, application

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.lm import ToolCall
+from dspex.actors.lm.values import ToolCall
 from dspex.runtime.errors import (
     LMAuthError,
     LMContextLength,

@@ -17,8 +17,8 @@ import pytest
 
 import dspex
 from dspex import ChildSpec, GenServer, call
-from dspex.actors import run_tries
-from dspex.actors.scoring import Score
+from dspex.actors.evaluation.scoring import Score
+from dspex.actors.runs import tries as run_tries
 from dspex.runtime.errors import CallTimeout, RunConflict, RunError
 from kit.application import provider_of
 from kit.http_server import Exchange, HttpServer

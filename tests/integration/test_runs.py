@@ -13,12 +13,12 @@ from typing import Any, Final
 import pytest
 
 import dspex
-from dspex.actors import run_tries
 from dspex.actors.examples import Example
+from dspex.actors.modules.prediction import Prediction
+from dspex.actors.modules.program_state import PredictorState, ProgramState
 from dspex.actors.optimizers.bench import Bench
-from dspex.actors.prediction import Prediction
-from dspex.actors.program_state import PredictorState, ProgramState
-from dspex.actors.run_messages import RunStatus
+from dspex.actors.runs import tries as run_tries
+from dspex.actors.runs.messages import RunStatus
 from dspex.runtime.errors import CallTimeout, ConfigError, NoProcess, RunConflict, RunError, UsageError
 from dspex.supervisors.app.run_handles import Run
 from kit.http_server import Exchange

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.actors.telemetry import EmitCounter, EmitGauge, EmitHistogram
+from dspex.actors.telemetry.actor import EmitCounter, EmitGauge, EmitHistogram
 from dspex.runtime.errors import Error, LMServerError, UnknownMessage
 from dspex.runtime.messages import GetStatistics
 from kit.http_server import Exchange, HttpServer, completion

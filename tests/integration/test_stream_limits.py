@@ -12,7 +12,7 @@ import pytest
 
 import dspex
 from benchmarks.lm_server import bytes_sent, lm_server, release
-from dspex.actors.protection_messages import ProtectionReport, ProtectionStatus
+from dspex.actors.protection.messages import ProtectionReport, ProtectionStatus
 from dspex.runtime.errors import LMRateLimited
 from kit.application import IN_MEMORY
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import dspex
 from dspex import ChildSpec, GenServer, call
-from dspex.actors.events import EngineReport
+from dspex.actors.events.kinds import EngineReport
 from dspex.runtime.errors import CallTimeout
 from dspex.runtime.testing import VirtualSystem
 from kit.application import IN_MEMORY

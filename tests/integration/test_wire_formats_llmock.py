@@ -9,13 +9,13 @@ from typing import Any
 import httpx
 import pytest
 
-from dspex.actors.credentials import Credentials
-from dspex.actors.lm import LMRequest, LMResponse, Message
-from dspex.actors.lm_chunks import LMChunk
-from dspex.actors.lm_failures import error_from_response, failure_of
-from dspex.actors.settings_providers import ProviderSettings
-from dspex.actors.stream_decoder import StreamDecoder
-from dspex.actors.transport import HttpRequest, HttpResponse
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.http.transport import HttpRequest, HttpResponse
+from dspex.actors.lm.chunks import LMChunk
+from dspex.actors.lm.failures import error_from_response, failure_of
+from dspex.actors.lm.stream_decoder import StreamDecoder
+from dspex.actors.lm.values import LMRequest, LMResponse, Message
+from dspex.actors.providers.credentials import Credentials
 from dspex.actors.wire_format import WireFormat
 from dspex.actors.wire_formats.anthropic import AnthropicMessages
 from dspex.actors.wire_formats.gemini import GeminiGenerate

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from dspex.actors.configuration import (
+from dspex.actors.configuration.actor import (
     ConfigChanged,
     ConfigStatus,
     ConfigurationActor,
     GetSetting,
 )
-from dspex.actors.event_query import EventPage
-from dspex.actors.event_store import AppendAcked, Query
-from dspex.actors.events import Event
-from dspex.actors.settings import Settings
-from dspex.actors.settings_load import load_settings
+from dspex.actors.configuration.load import load_settings
+from dspex.actors.configuration.settings import Settings
+from dspex.actors.events.kinds import Event
+from dspex.actors.events.query import EventPage
+from dspex.actors.events.store import AppendAcked, Query
 from dspex.runtime.calls import Call
 from dspex.runtime.gen_server import Exit, Fail, GenServer, NoReply, call, info
 from kit.supervision import House

@@ -7,11 +7,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from dspex.actors.events import CustomEvent
+from dspex.actors.events.kinds import CustomEvent
+from dspex.actors.events.retention import Retention
 from dspex.actors.journal import Journal
 from dspex.actors.journals.memory import MemoryJournal
 from dspex.actors.journals.sqlite import SqliteJournal
-from dspex.actors.retention import Retention
 from dspex.runtime.clock import Clock
 from dspex.runtime.context import Context
 from dspex.runtime.ids import IdSource

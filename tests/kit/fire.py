@@ -11,9 +11,9 @@ from contextlib import contextmanager
 from typing import Any, Final, Literal, TypeAlias
 
 import dspex
-from dspex.actors.budget_messages import BudgetReport, BudgetStatus
-from dspex.actors.lm import LMResponse
-from dspex.actors.protection_messages import ProtectionReport, ProtectionStatus
+from dspex.actors.budgets.messages import BudgetReport, BudgetStatus
+from dspex.actors.lm.values import LMResponse
+from dspex.actors.protection.messages import ProtectionReport, ProtectionStatus
 from dspex.supervisors.app import names
 from kit.application import IN_MEMORY
 from kit.http_server import Exchange, Script

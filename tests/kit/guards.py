@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from dspex.actors.budget_messages import CancelReservation, Reserve, Reserved, SettleBudget
-from dspex.actors.configuration import ConfigurationActor
-from dspex.actors.lm import LMRequest, LMResponse, Message
-from dspex.actors.protection_messages import Admission, Admit, Settle
-from dspex.actors.provider import ProviderActor
-from dspex.actors.provider_messages import Complete, OpenStream, StreamOpened
-from dspex.actors.settings import Settings
+from dspex.actors.budgets.messages import CancelReservation, Reserve, Reserved, SettleBudget
+from dspex.actors.configuration.actor import ConfigurationActor
+from dspex.actors.configuration.settings import Settings
+from dspex.actors.lm.values import LMRequest, LMResponse, Message
+from dspex.actors.protection.messages import Admission, Admit, Settle
+from dspex.actors.providers.actor import ProviderActor
+from dspex.actors.providers.messages import Complete, OpenStream, StreamOpened
 from dspex.actors.testing.scripted_provider import Rule, ScriptedProvider
 from dspex.runtime.errors import LMError
 from dspex.runtime.gen_server import Fail, GenServer, NoReply, call, cast

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from dspex.actors.metric_values import LabelValue, update
-from dspex.actors.metrics import Metrics
+from dspex.actors.telemetry.metric_values import LabelValue, update
+from dspex.actors.telemetry.metrics import Metrics
 
 
 def increment(

@@ -6,15 +6,15 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any
 
-from dspex.actors.event_store import Append
-from dspex.actors.events import Event, ModuleExecution
-from dspex.actors.lm import Attempt, LMRequest, LMResponse, Usage
-from dspex.actors.module_actor import ModuleActor
-from dspex.actors.module_messages import ModuleInfo, ModuleStatus, Predict
-from dspex.actors.prediction import Prediction
-from dspex.actors.provider_messages import Complete
-from dspex.actors.registry_messages import Announce
-from dspex.actors.run_messages import Recall, Record
+from dspex.actors.events.kinds import Event, ModuleExecution
+from dspex.actors.events.store import Append
+from dspex.actors.lm.values import Attempt, LMRequest, LMResponse, Usage
+from dspex.actors.modules.actor import ModuleActor
+from dspex.actors.modules.messages import ModuleInfo, ModuleStatus, Predict
+from dspex.actors.modules.prediction import Prediction
+from dspex.actors.providers.messages import Complete
+from dspex.actors.registry.messages import Announce
+from dspex.actors.runs.messages import Recall, Record
 from dspex.runtime.context import Context
 from dspex.runtime.gen_server import GenServer, NoReply, call, cast
 from kit.supervision import House, in_house

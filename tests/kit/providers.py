@@ -9,13 +9,13 @@ from typing import Any, TypeVar
 
 from conformance.virtual_loop import LoopClock, VirtualLoop
 
-from dspex.actors.event_store import Append, AppendAcked
-from dspex.actors.events import Event
-from dspex.actors.lm import LMRequest, LMResponse, Message
-from dspex.actors.provider import Complete, ProviderActor, ProviderStatus, ProviderStatusReport
-from dspex.actors.registry_messages import Announce
-from dspex.actors.settings_providers import ProviderSettings
-from dspex.actors.transport import HttpRequest, HttpResponse
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.events.kinds import Event
+from dspex.actors.events.store import Append, AppendAcked
+from dspex.actors.http.transport import HttpRequest, HttpResponse
+from dspex.actors.lm.values import LMRequest, LMResponse, Message
+from dspex.actors.providers.actor import Complete, ProviderActor, ProviderStatus, ProviderStatusReport
+from dspex.actors.registry.messages import Announce
 from dspex.runtime.context import Context
 from dspex.runtime.engine import Engine
 from dspex.runtime.errors import LMError, LMTimeout

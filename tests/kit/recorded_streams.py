@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final
 
-from dspex.actors.lm import UNKNOWN_USAGE, LMResponse, ToolCall, Usage
-from dspex.actors.lm_chunks import LMChunk
-from dspex.actors.stream_decoder import StreamDecoder
-from dspex.actors.transport import HttpResponse
+from dspex.actors.http.transport import HttpResponse
+from dspex.actors.lm.chunks import LMChunk
+from dspex.actors.lm.stream_decoder import StreamDecoder
+from dspex.actors.lm.values import UNKNOWN_USAGE, LMResponse, ToolCall, Usage
 from dspex.actors.wire_format import WireFormat
 
 KEY: Final = "test-key-12345"

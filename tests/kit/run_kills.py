@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypeAlias
 
-from dspex.actors.run_store import RunStore
+from dspex.actors.runs.store import RunStore
 from kit.http_server import HttpServer
 from kit.runs import Model, optimizer_process
 

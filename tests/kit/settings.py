@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.settings_load import load_settings
+from dspex.actors.configuration.load import load_settings
 from dspex.runtime.errors import ConfigError
 
 KEY = "sk-do-not-show-me"

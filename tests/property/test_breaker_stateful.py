@@ -8,9 +8,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dspex.actors.breaker import Breaker
-from dspex.actors.breaker_verdicts import VERDICTS
-from dspex.actors.generations import Generations
+from dspex.actors.protection.breaker import Breaker
+from dspex.actors.protection.breaker_verdicts import VERDICTS
+from dspex.actors.protection.generations import Generations
 
 ENDS = st.sampled_from([None, "server", "timeout", "rate", "invalid", "cancelled"])
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, rule
 
-from dspex.actors.budget_history import History
-from dspex.actors.budget_ledger import RESERVATION_LIFE, BudgetLedger
-from dspex.actors.budget_messages import Amount
-from dspex.actors.events import LmResponse
-from dspex.actors.settings_providers import Budget
+from dspex.actors.budgets.history import History
+from dspex.actors.budgets.ledger import RESERVATION_LIFE, BudgetLedger
+from dspex.actors.budgets.messages import Amount
+from dspex.actors.configuration.provider_settings import Budget
+from dspex.actors.events.kinds import LmResponse
 
 ACCOUNTS: tuple[str, ...] = ("provider/p", "module/m", "run/r")
 WINDOW = 100.0

@@ -5,11 +5,11 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspex.actors.cache_flights import Flights
-from dspex.actors.cache_key import cache_key
-from dspex.actors.cache_memory import AnswerMemory
-from dspex.actors.lm import LMRequest, LMResponse, Message, ToolCall
-from dspex.actors.lm_codec import decode_response, encode_response
+from dspex.actors.cache.flights import Flights
+from dspex.actors.cache.key import cache_key
+from dspex.actors.cache.memory import AnswerMemory
+from dspex.actors.lm.codec import decode_response, encode_response
+from dspex.actors.lm.values import LMRequest, LMResponse, Message, ToolCall
 
 KEYS = st.sampled_from("abcd")
 MEMORY_STEPS = st.lists(

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dspex.actors.adapters.chat import ChatAdapter
-from dspex.actors.signature import Signature
+from dspex.actors.signatures.signature import Signature
 from dspex.runtime.errors import ParseError
 
 CHAT = ChatAdapter()

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dspex.actors.adapters.chat_marks import read_sections, unescape
 from dspex.actors.adapters.chat_reader import ChatFieldReader
-from dspex.actors.signature import Signature
+from dspex.actors.signatures.signature import Signature
 from dspex.runtime.errors import ParseError
 
 SIGNATURES = (Signature("q -> a, b"), Signature("q -> a"))

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from dspex.actors.signature import Signature
-from dspex.actors.signature_compatible import assignable, compatible
-from dspex.actors.signature_field import Field
-from dspex.actors.signature_types import FieldType, annotation, literal_text, union
-from dspex.actors.signature_values import check_inputs
+from dspex.actors.signatures.compatible import assignable, compatible
+from dspex.actors.signatures.field import Field
+from dspex.actors.signatures.signature import Signature
+from dspex.actors.signatures.types import FieldType, annotation, literal_text, union
+from dspex.actors.signatures.values import check_inputs
 from dspex.runtime.errors import SignatureError
 
 scalars = st.sampled_from(["str", "int", "float", "bool", "Any", "None"]).map(FieldType)

@@ -11,14 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspex.actors.confidence import bootstrap
-from dspex.actors.evaluation import EvaluationRow, Evaluator
-from dspex.actors.evaluation_report import EvaluationReport
+from dspex.actors.evaluation.confidence import bootstrap
+from dspex.actors.evaluation.report import EvaluationReport
+from dspex.actors.evaluation.scoring import MetricResult
+from dspex.actors.evaluation.work import EvaluationRow, Evaluator
 from dspex.actors.examples import Example
-from dspex.actors.prediction import Prediction
+from dspex.actors.modules.prediction import Prediction
 from dspex.actors.scorers.normalise import normalise
 from dspex.actors.scorers.texts import contains, exact_match, f1
-from dspex.actors.scoring import MetricResult
 from dspex.runtime.errors import LMServerError
 
 TEXTS = st.text(max_size=20)

@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dspex.actors.event_codec import decode, encode, fields_of
-from dspex.actors.event_query import EventQuery
-from dspex.actors.event_tree import trace_tree
-from dspex.actors.events import CustomEvent, Event
+from dspex.actors.events.codec import decode, encode, fields_of
+from dspex.actors.events.kinds import CustomEvent, Event
+from dspex.actors.events.query import EventQuery
+from dspex.actors.events.retention import Retention
+from dspex.actors.events.tree import trace_tree
 from dspex.actors.journal import Journal
-from dspex.actors.retention import Retention
 from dspex.runtime.errors import EventInvalid
 from kit.event_makers import JOURNALS, make, open_kind
 

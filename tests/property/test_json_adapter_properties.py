@@ -19,8 +19,8 @@ from dspex.actors.adapters import ADAPTERS
 from dspex.actors.adapters.json_adapter import JsonAdapter
 from dspex.actors.adapters.json_reader import JsonFieldReader, read_answer
 from dspex.actors.adapters.json_text import WrongJsonError
-from dspex.actors.signature import Signature
-from dspex.actors.signature_class import OutputField
+from dspex.actors.signatures.class_form import OutputField
+from dspex.actors.signatures.signature import Signature
 from dspex.runtime.errors import ParseError
 
 JSON = JsonAdapter()

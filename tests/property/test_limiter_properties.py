@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from dspex.actors.limit_buckets import Shortage
-from dspex.actors.limit_queue import LimitQueue, Waiting
-from dspex.actors.limiter import Grant, Limiter
-from dspex.actors.settings_providers import RateLimit
+from dspex.actors.configuration.provider_settings import RateLimit
+from dspex.actors.protection.limit_buckets import Shortage
+from dspex.actors.protection.limit_queue import LimitQueue, Waiting
+from dspex.actors.protection.limiter import Grant, Limiter
 
 USERS = st.sampled_from(["ann", "bob", None])
 LIMITS = st.builds(

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.metric_values import update
-from dspex.actors.metrics import OVERFLOW, Metric, Metrics, MetricsSnapshot
-from dspex.actors.metrics_snapshot import Kind
-from dspex.actors.quantiles import MAX_BINS, RELATIVE_ERROR, QuantileSketch, SketchValue
+from dspex.actors.telemetry.metric_values import update
+from dspex.actors.telemetry.metrics import OVERFLOW, Metric, Metrics, MetricsSnapshot
+from dspex.actors.telemetry.metrics_snapshot import Kind
+from dspex.actors.telemetry.quantiles import MAX_BINS, RELATIVE_ERROR, QuantileSketch, SketchValue
 from kit.metrics import increment, observe
 
 # Below this, floats have fewer digits than the relative error needs.

@@ -8,10 +8,10 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspex.actors.module_actor import ModuleActor
-from dspex.actors.module_messages import Predict
-from dspex.actors.module_pool import ModulePool
-from dspex.actors.prediction import Prediction
+from dspex.actors.modules.actor import ModuleActor
+from dspex.actors.modules.messages import Predict
+from dspex.actors.modules.pool import ModulePool
+from dspex.actors.modules.prediction import Prediction
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.errors import ActorDied
 from dspex.supervisors.supervisor import Supervisor

@@ -11,12 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex.actors.examples import Example
+from dspex.actors.modules.program_state import ProgramState
 from dspex.actors.optimizers.bench import Outcome
 from dspex.actors.optimizers.pareto import pareto_weights
 from dspex.actors.optimizers.proposals import read_instructions
 from dspex.actors.optimizers.registry import METHODS, optimizer
 from dspex.actors.optimizers.tpe import Tpe
-from dspex.actors.program_state import ProgramState
 from dspex.actors.testing.simulated_bench import SimulatedBench, Told, accuracy
 from dspex.runtime.errors import RunStopped
 

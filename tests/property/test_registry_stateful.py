@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dspex.actors.registry_index import RegistryIndex
-from dspex.actors.registry_messages import Select
-from dspex.actors.registry_search import find, meets
+from dspex.actors.registry.index import RegistryIndex
+from dspex.actors.registry.messages import Select
+from dspex.actors.registry.search import find, meets
 from dspex.runtime.errors import AlreadyRegistered
 from dspex.runtime.names import NameTable
 from dspex.runtime.registry_query import clauses

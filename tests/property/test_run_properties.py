@@ -12,14 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dspex.actors.examples import Example
+from dspex.actors.modules.prediction import Prediction
+from dspex.actors.modules.program_state import PredictorState, ProgramState
 from dspex.actors.optimizers.bench import Outcome, PredictorCall
-from dspex.actors.prediction import Prediction
-from dspex.actors.program_state import PredictorState, ProgramState
-from dspex.actors.run_messages import Entry, Paid
-from dspex.actors.run_owner import Owner, start_time
-from dspex.actors.run_plan import example_from_dict, example_to_dict, held_out
-from dspex.actors.run_rows import decode_row, encode_row
-from dspex.actors.run_store import RunStore
+from dspex.actors.runs.messages import Entry, Paid
+from dspex.actors.runs.owner import Owner, start_time
+from dspex.actors.runs.plan import example_from_dict, example_to_dict, held_out
+from dspex.actors.runs.rows import decode_row, encode_row
+from dspex.actors.runs.store import RunStore
 from dspex.runtime.errors import RunConflict
 
 texts = st.text(max_size=20)

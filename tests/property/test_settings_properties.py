@@ -10,12 +10,12 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.config_changes import Change, applied, journaled, public, restored, secrets_in
-from dspex.actors.config_paths import merged, plain, tree_of
-from dspex.actors.settings import Settings
-from dspex.actors.settings_load import load_settings
-from dspex.actors.settings_problems import validated
-from dspex.actors.settings_types import UNITS, seconds
+from dspex.actors.configuration.changes import Change, applied, journaled, public, restored, secrets_in
+from dspex.actors.configuration.load import load_settings
+from dspex.actors.configuration.paths import merged, plain, tree_of
+from dspex.actors.configuration.problems import validated
+from dspex.actors.configuration.settings import Settings
+from dspex.actors.configuration.types import UNITS, seconds
 from dspex.runtime.errors import ConfigError
 from dspex.runtime.secret import Secret, SecretVault
 

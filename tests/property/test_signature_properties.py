@@ -9,11 +9,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.signature import Signature
-from dspex.actors.signature_constraints import checker
-from dspex.actors.signature_field import Field
-from dspex.actors.signature_parse import parse_type
-from dspex.actors.signature_types import FieldType, literal_text, union
+from dspex.actors.signatures.constraints import checker
+from dspex.actors.signatures.field import Field
+from dspex.actors.signatures.parse import parse_type
+from dspex.actors.signatures.signature import Signature
+from dspex.actors.signatures.types import FieldType, literal_text, union
 from dspex.runtime.errors import SignatureError
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))

@@ -7,7 +7,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.sse import SSEDecoder
+from dspex.actors.http.sse import SSEDecoder
 from kit.recorded_streams import split
 
 LINES = st.lists(

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.credentials import Credentials
-from dspex.actors.lm import LMRequest, LMResponse, Message, ToolCall
-from dspex.actors.settings_providers import ProviderSettings
-from dspex.actors.stream_collector import Collector
-from dspex.actors.stream_decoder import StreamDecoder
-from dspex.actors.transport import HttpResponse
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.http.transport import HttpResponse
+from dspex.actors.lm.stream_collector import Collector
+from dspex.actors.lm.stream_decoder import StreamDecoder
+from dspex.actors.lm.values import LMRequest, LMResponse, Message, ToolCall
+from dspex.actors.providers.credentials import Credentials
 from dspex.actors.wire_format import WireFormat
 from dspex.actors.wire_formats.anthropic import AnthropicMessages
 from dspex.actors.wire_formats.gemini import GeminiGenerate

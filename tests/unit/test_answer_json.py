@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.transport import HttpResponse
+from dspex.actors.http.transport import HttpResponse
 from dspex.actors.wire_formats.answers import answer_json, event_json
 from dspex.runtime.errors import LMProtocolError
 

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.credentials import Credentials
-from dspex.actors.lm import LMRequest, LMResponse, Message, ToolCall, Usage
-from dspex.actors.lm_chunks import LMChunk, ToolCallDelta
-from dspex.actors.lm_failures import error_from_response, failure_of
-from dspex.actors.settings_providers import ProviderSettings
-from dspex.actors.stream_collector import Collector
-from dspex.actors.transport import HttpRequest, HttpResponse
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.http.transport import HttpRequest, HttpResponse
+from dspex.actors.lm.chunks import LMChunk, ToolCallDelta
+from dspex.actors.lm.failures import error_from_response, failure_of
+from dspex.actors.lm.stream_collector import Collector
+from dspex.actors.lm.values import LMRequest, LMResponse, Message, ToolCall, Usage
+from dspex.actors.providers.credentials import Credentials
 from dspex.actors.wire_formats.anthropic import AnthropicMessages
 from dspex.runtime.errors import LMError, LMInvalidRequest, LMProtocolError, LMQuotaExceeded, LMServerError
 

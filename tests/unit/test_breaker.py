@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dspex.actors.breaker import Breaker
-from dspex.actors.breaker_verdicts import VERDICTS
-from dspex.actors.generations import Generations
-from dspex.actors.lm_failures import FAILURES
+from dspex.actors.lm.failures import FAILURES
+from dspex.actors.protection.breaker import Breaker
+from dspex.actors.protection.breaker_verdicts import VERDICTS
+from dspex.actors.protection.generations import Generations
 
 
 @dataclass

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.budget_account import Refusal
-from dspex.actors.budget_history import History
-from dspex.actors.budget_ledger import MAX_ACCOUNTS, RESERVATION_LIFE, BudgetLedger
-from dspex.actors.budget_messages import Amount, BudgetReport
-from dspex.actors.events import LmError, LmResponse
-from dspex.actors.settings_providers import Budget
+from dspex.actors.budgets.account import Refusal
+from dspex.actors.budgets.history import History
+from dspex.actors.budgets.ledger import MAX_ACCOUNTS, RESERVATION_LIFE, BudgetLedger
+from dspex.actors.budgets.messages import Amount, BudgetReport
+from dspex.actors.configuration.provider_settings import Budget
+from dspex.actors.events.kinds import LmError, LmResponse
 
 DAY = 86_400.0
 NOON = 20_000 * DAY + DAY / 2

@@ -11,9 +11,10 @@ from typing import Any, cast
 
 import pytest
 
-from dspex.actors import budgets
-from dspex.actors.budget_ledger import BudgetLedger
-from dspex.actors.budget_messages import (
+from dspex.actors.budgets import actor as budgets
+from dspex.actors.budgets.actor import NAME, REFUSED, BudgetActor, configured_budgets
+from dspex.actors.budgets.ledger import BudgetLedger
+from dspex.actors.budgets.messages import (
     Amount,
     BudgetReport,
     BudgetStatus,
@@ -23,17 +24,16 @@ from dspex.actors.budget_messages import (
     SetBudget,
     SettleBudget,
 )
-from dspex.actors.budgets import NAME, REFUSED, BudgetActor, configured_budgets
-from dspex.actors.configuration import ConfigurationActor, DeclareProvider, UpdateSetting
-from dspex.actors.event_query import EventQuery
-from dspex.actors.event_store import AppendAcked, EventStore, Query
-from dspex.actors.events import Event, LmResponse
+from dspex.actors.configuration.actor import ConfigurationActor, DeclareProvider, UpdateSetting
+from dspex.actors.configuration.load import load_settings
+from dspex.actors.configuration.provider_settings import Budget
+from dspex.actors.configuration.settings import Settings
+from dspex.actors.events.kinds import Event, LmResponse
+from dspex.actors.events.query import EventQuery
+from dspex.actors.events.store import AppendAcked, EventStore, Query
 from dspex.actors.journals.memory import MemoryJournal
 from dspex.actors.journals.sqlite import SqliteJournal
-from dspex.actors.lm_failures import failure_of
-from dspex.actors.settings import Settings
-from dspex.actors.settings_load import load_settings
-from dspex.actors.settings_providers import Budget
+from dspex.actors.lm.failures import failure_of
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.engine import Engine
 from dspex.runtime.errors import CallTimeout, ConfigError, LMBudgetExceeded, UsageError

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.cache import (
+from dspex.actors.cache.actor import (
     NAME,
     CacheAbandon,
     CacheActor,
@@ -22,11 +22,11 @@ from dspex.actors.cache import (
     CacheStatusReport,
     CacheStore,
 )
-from dspex.actors.cache_messages import CacheReport
-from dspex.actors.cache_store import answer_file
-from dspex.actors.config_messages import UpdateSetting
-from dspex.actors.configuration import ConfigurationActor
-from dspex.actors.settings import CachingSettings, Settings
+from dspex.actors.cache.messages import CacheReport
+from dspex.actors.cache.store import answer_file
+from dspex.actors.configuration.actor import ConfigurationActor
+from dspex.actors.configuration.messages import UpdateSetting
+from dspex.actors.configuration.settings import CachingSettings, Settings
 from dspex.runtime.errors import CallCancelled, CallTimeout, StartError, StoreError, StoreUnavailable
 from dspex.runtime.gen_server import GenServer, NoReply, call
 from dspex.runtime.reasons import Crash

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.cache_key import cache_key
-from dspex.actors.lm import LMRequest, Message, ToolCall
+from dspex.actors.cache.key import cache_key
+from dspex.actors.lm.values import LMRequest, Message, ToolCall
 
 ASKED = LMRequest((Message("user", "Hi"),), model="m", temperature=0)
 DEFAULTS: dict[str, Any] = {"provider": "p", "kind": "openai", "model": "m"}

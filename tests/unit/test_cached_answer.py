@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.cache import NAME, CacheActor
-from dspex.actors.cache_messages import CacheStatus, CacheStatusReport
-from dspex.actors.lm import LMResponse
+from dspex.actors.cache.actor import NAME, CacheActor
+from dspex.actors.cache.messages import CacheStatus, CacheStatusReport
+from dspex.actors.http.transport import HttpResponse
+from dspex.actors.lm.values import LMResponse
 from dspex.actors.testing.scripted_provider import Hang, Rule, server_error
-from dspex.actors.transport import HttpResponse
 from dspex.runtime.errors import LMError, LMServerError, LMTimeout
 from dspex.runtime.testing import VirtualSystem
 from kit.guards import Post

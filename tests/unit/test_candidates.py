@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from dspex.actors.candidates import MOST, Candidates
-from dspex.actors.module_plan import ModulePlan
-from dspex.actors.program_state import ONLY, PredictorState, ProgramState
+from dspex.actors.modules.candidates import MOST, Candidates
+from dspex.actors.modules.plan import ModulePlan
+from dspex.actors.modules.program_state import ONLY, PredictorState, ProgramState
 from dspex.runtime.errors import ConfigError
 
 

@@ -10,8 +10,8 @@ import pytest
 
 from dspex.actors.adapters import adapter_named
 from dspex.actors.adapters.chat import ChatAdapter
-from dspex.actors.lm import Message
-from dspex.actors.signature import Signature
+from dspex.actors.lm.values import Message
+from dspex.actors.signatures.signature import Signature
 from dspex.runtime.errors import ConfigError, ParseError
 
 CHAT = ChatAdapter()

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.config_paths import Limits, merged, parse_path, plain, read_at, tree_of, with_value, without
-from dspex.actors.settings import Settings
-from dspex.actors.settings_load import load_settings
+from dspex.actors.configuration.load import load_settings
+from dspex.actors.configuration.paths import Limits, merged, parse_path, plain, read_at, tree_of, with_value, without
+from dspex.actors.configuration.settings import Settings
 from dspex.runtime.errors import ConfigError
 from kit.settings import LOCAL
 

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.config_paths import Limits
-from dspex.actors.configuration import (
+from dspex.actors.configuration.actor import (
     ConfigStatus,
     DeclareModule,
     DeclareProvider,
@@ -22,9 +21,10 @@ from dspex.actors.configuration import (
     UpdateSetting,
     ValidateSettings,
 )
-from dspex.actors.events import Event
-from dspex.actors.settings import ModuleSettings, Settings
-from dspex.actors.settings_providers import ProviderSettings
+from dspex.actors.configuration.paths import Limits
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.configuration.settings import ModuleSettings, Settings
+from dspex.actors.events.kinds import Event
 from dspex.runtime.errors import ConfigError, SignatureError
 from dspex.runtime.secret import SecretRef
 from kit.configuration import CONFIG, LOCAL, PATH, Listener, Store, base, get, settle, start

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.configuration import (
+from dspex.actors.configuration.actor import (
     MAX_WAITING,
     ConfigStatus,
     DeclareModule,
@@ -20,9 +20,9 @@ from dspex.actors.configuration import (
     UndeclareProvider,
     UpdateSetting,
 )
-from dspex.actors.event_query import EventQuery
-from dspex.actors.event_store import Query
-from dspex.actors.events import ConfigUpdated, Event
+from dspex.actors.events.kinds import ConfigUpdated, Event
+from dspex.actors.events.query import EventQuery
+from dspex.actors.events.store import Query
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.errors import ActorDied, CallError, CallTimeout, ConfigError, Overloaded, StoreUnavailable
 from dspex.runtime.messages import GetState

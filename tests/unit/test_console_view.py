@@ -26,7 +26,7 @@ def test_details_say_each_thing_once_and_nothing_of_mere_objects() -> None:
         "state": {
             "_left": "3",
             "_now": "<bound method BaseEventLoop.time of <_UnixSelectorEventLoop running=True>>",
-            "_outbox": "<dspex.actors.event_outbox.EventOutbox object at 0x7f020f6fbc10>",
+            "_outbox": "<dspex.actors.events.outbox.EventOutbox object at 0x7f020f6fbc10>",
             "_slots": "<asyncio.locks.Semaphore object at 0x7f020f6fbc10 [unlocked, value:16]>",
             "_queue": "<0 wait, of 0 users>",
         },

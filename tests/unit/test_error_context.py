@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.error_context import AIContext, detect_prompt_type, new_ai_context, response_hash, with_context
-from dspex.actors.lm import LMRequest, LMResponse, Message, ToolCall, Usage, prompt_hash
+from dspex.actors.lm.error_context import AIContext, detect_prompt_type, new_ai_context, response_hash, with_context
+from dspex.actors.lm.values import LMRequest, LMResponse, Message, ToolCall, Usage, prompt_hash
 from dspex.runtime.errors import LMTimeout
 
 SECRET = "what nobody may read"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.evaluation import EvaluationRow, Evaluator
+from dspex.actors.evaluation.scoring import MetricResult
+from dspex.actors.evaluation.work import EvaluationRow, Evaluator
 from dspex.actors.examples import Example
-from dspex.actors.prediction import Prediction
-from dspex.actors.scoring import MetricResult
+from dspex.actors.modules.prediction import Prediction
 from dspex.runtime.errors import ConfigError, LMServerError, RunStopped, SignatureError
 
 

@@ -8,22 +8,23 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.evaluation import EvaluationStatus
-from dspex.actors.evaluation_actor import EvaluationRun
-from dspex.actors.evaluation_events import EvaluationEnded, EvaluationProgressed, EvaluationStarted
-from dspex.actors.evaluation_news import PROGRESS
-from dspex.actors.evaluation_plan import KIND, EvaluationPlan
-from dspex.actors.evaluation_report import EvaluationReport
-from dspex.actors.event_store import NAME, Append
-from dspex.actors.events import Event
+from dspex.actors.evaluation.actor import EvaluationRun
+from dspex.actors.evaluation.events import EvaluationEnded, EvaluationProgressed, EvaluationStarted
+from dspex.actors.evaluation.news import PROGRESS
+from dspex.actors.evaluation.plan import KIND, EvaluationPlan
+from dspex.actors.evaluation.report import EvaluationReport
+from dspex.actors.evaluation.scoring import Metric, Scorer
+from dspex.actors.evaluation.work import EvaluationStatus
+from dspex.actors.events.kinds import Event
+from dspex.actors.events.store import NAME, Append
 from dspex.actors.examples import Example
-from dspex.actors.lm import Attempt
-from dspex.actors.module_messages import ModuleInfo, ModuleStatus, Predict, PredictOptions
-from dspex.actors.prediction import Prediction, PredictionInfo
-from dspex.actors.registry import NAME as REGISTRY
-from dspex.actors.registry_messages import Announce
-from dspex.actors.run_journal import RunJournal
-from dspex.actors.run_messages import (
+from dspex.actors.lm.values import Attempt
+from dspex.actors.modules.messages import ModuleInfo, ModuleStatus, Predict, PredictOptions
+from dspex.actors.modules.prediction import Prediction, PredictionInfo
+from dspex.actors.registry.actor import NAME as REGISTRY
+from dspex.actors.registry.messages import Announce
+from dspex.actors.runs.journal import RunJournal
+from dspex.actors.runs.messages import (
     CancelRun,
     Entry,
     GetResult,
@@ -36,9 +37,8 @@ from dspex.actors.run_messages import (
     ResumeRun,
     RunInfo,
 )
-from dspex.actors.run_scope import RunScope
-from dspex.actors.run_store import RunStore
-from dspex.actors.scoring import Metric, Scorer
+from dspex.actors.runs.scope import RunScope
+from dspex.actors.runs.store import RunStore
 from dspex.runtime.context import Context
 from dspex.runtime.errors import (
     ActorDied,

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from dspex.actors.confidence import DRAWS, Interval, bootstrap
-from dspex.actors.evaluation import EvaluationRow
-from dspex.actors.evaluation_report import EvaluationReport, Spent
+from dspex.actors.evaluation.confidence import DRAWS, Interval, bootstrap
+from dspex.actors.evaluation.report import EvaluationReport, Spent
+from dspex.actors.evaluation.work import EvaluationRow
 from dspex.actors.examples import Example
-from dspex.actors.lm import Usage
-from dspex.actors.prediction import Prediction, PredictionInfo
+from dspex.actors.lm.values import Usage
+from dspex.actors.modules.prediction import Prediction, PredictionInfo
 from dspex.runtime.errors import ConfigError
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import gc
 import weakref
 
-from dspex.actors.event_outbox import EventOutbox
-from dspex.actors.event_store import LOST, NAME, Append
+from dspex.actors.events.outbox import EventOutbox
+from dspex.actors.events.store import LOST, NAME, Append
 from dspex.runtime.child_spec import child_spec
 from dspex.runtime.gen_server import GenServer, cast
 from dspex.runtime.messages import GetStatistics

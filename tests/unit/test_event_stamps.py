@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.event_codec import encode
-from dspex.actors.event_stamps import stamp_unchecked
-from dspex.actors.events import (
+from dspex.actors.events.codec import encode
+from dspex.actors.events.kinds import (
     Event,
     LmAttempt,
     LmError,
@@ -21,6 +20,7 @@ from dspex.actors.events import (
     ModuleExecution,
     stamp,
 )
+from dspex.actors.events.stamps import stamp_unchecked
 from dspex.runtime.clock import Clock
 from dspex.runtime.context import Context
 from dspex.runtime.ids import IdSource

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 from thespian.actors import ActorAddress
 
-from dspex.actors.event_query import EventQuery
-from dspex.actors.event_store import (
+from dspex.actors.events.kinds import Event, LmRequest, stamp
+from dspex.actors.events.query import EventQuery
+from dspex.actors.events.store import (
     APPENDED,
     LOST,
     NAME,
@@ -35,7 +36,6 @@ from dspex.actors.event_store import (
     Unsubscribe,
     open_journal,
 )
-from dspex.actors.events import Event, LmRequest, stamp
 from dspex.actors.journals.memory import MemoryJournal
 from dspex.actors.journals.sqlite import SqliteJournal
 from dspex.runtime.child_spec import child_spec

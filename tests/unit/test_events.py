@@ -9,10 +9,9 @@ from typing import Any, Literal
 
 import pytest
 
-from dspex.actors.event_builders import function_entry, function_exit, state_change, truncate_if_large
-from dspex.actors.event_codec import MAX_EVENT_BYTES, decode, encode, fields_of, same
-from dspex.actors.event_tree import TraceNode, trace_tree
-from dspex.actors.events import (
+from dspex.actors.events.builders import function_entry, function_exit, state_change, truncate_if_large
+from dspex.actors.events.codec import MAX_EVENT_BYTES, decode, encode, fields_of, same
+from dspex.actors.events.kinds import (
     ConfigUpdated,
     CustomEvent,
     EngineReport,
@@ -33,6 +32,7 @@ from dspex.actors.events import (
     event_class,
     stamp,
 )
+from dspex.actors.events.tree import TraceNode, trace_tree
 from dspex.runtime.errors import DefinitionError, EventInvalid, StoreCorrupt
 from kit.event_makers import FakeActor, make
 

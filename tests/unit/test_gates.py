@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dspex.actors.gates import Gate, Pause, Slowdown
-from dspex.actors.generations import Generations
+from dspex.actors.protection.gates import Gate, Pause, Slowdown
+from dspex.actors.protection.generations import Generations
 
 
 @dataclass

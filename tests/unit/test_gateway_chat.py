@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.lm import LMResponse, Message, ToolCall, Usage
-from dspex.actors.lm_chunks import LMChunk, ToolCallDelta
+from dspex.actors.lm.chunks import LMChunk, ToolCallDelta
+from dspex.actors.lm.values import LMResponse, Message, ToolCall, Usage
 from dspex.runtime.errors import LMInvalidRequest
 from dspex.supervisors.gateway.chat_answers import ChunkWriter, completion, usage_of
 from dspex.supervisors.gateway.chat_request import ChatRequest, read_chat_request

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.settings import GatewaySettings, Settings
+from dspex.actors.configuration.settings import GatewaySettings, Settings
 from dspex.runtime import errors
 from dspex.runtime.errors import ConfigError, Error
 from dspex.runtime.ids import IdSource

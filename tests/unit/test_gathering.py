@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from dspex.actors.gathering import Gathering
-from dspex.actors.run_messages import Entry
+from dspex.actors.runs.gathering import Gathering
+from dspex.actors.runs.messages import Entry
 from dspex.runtime.errors import Error, StoreError
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
-from dspex.actors.http_failures import HttpFailures
-from dspex.actors.http_over_aiohttp import PlainAnswer
-from dspex.actors.http_stream import HttpxStream
+from dspex.actors.http.failures import HttpFailures
+from dspex.actors.http.http_stream import HttpxStream
+from dspex.actors.http.over_aiohttp import PlainAnswer
 
 
 class Pieces:

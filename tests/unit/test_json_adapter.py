@@ -17,8 +17,8 @@ from dspex.actors.adapters.chat import ChatAdapter
 from dspex.actors.adapters.json_adapter import JsonAdapter
 from dspex.actors.adapters.json_reader import JsonFieldReader
 from dspex.actors.adapters.json_schema import output_schema
-from dspex.actors.signature import Signature, SignatureMeta
-from dspex.actors.signature_class import InputField, OutputField
+from dspex.actors.signatures.class_form import InputField, OutputField
+from dspex.actors.signatures.signature import Signature, SignatureMeta
 from dspex.runtime.errors import ParseError, SignatureError
 
 JSON = JsonAdapter()

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from dspex.actors.limit_buckets import Shortage
-from dspex.actors.limit_queue import LimitQueue, Waiting
-from dspex.actors.limit_storage import UNITS, WindowStorage
-from dspex.actors.limiter import Grant, Limiter
-from dspex.actors.settings_providers import RateLimit
+from dspex.actors.configuration.provider_settings import RateLimit
+from dspex.actors.protection.limit_buckets import Shortage
+from dspex.actors.protection.limit_queue import LimitQueue, Waiting
+from dspex.actors.protection.limit_storage import UNITS, WindowStorage
+from dspex.actors.protection.limiter import Grant, Limiter
 
 
 class Clock:

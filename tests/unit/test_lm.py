@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.lm import (
+from dspex.actors.lm.values import (
     Attempt,
     LMRequest,
     LMResponse,

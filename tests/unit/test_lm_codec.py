@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.lm import Attempt, LMResponse, ToolCall, Usage
-from dspex.actors.lm_codec import cacheable, decode_response, encode_response
+from dspex.actors.lm.codec import cacheable, decode_response, encode_response
+from dspex.actors.lm.values import Attempt, LMResponse, ToolCall, Usage
 from dspex.runtime.errors import StoreError
 
 ANSWER = LMResponse(

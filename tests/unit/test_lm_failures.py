@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.lm_failures import (
+from dspex.actors.http.transport import HttpResponse
+from dspex.actors.lm.failures import (
     FAILURES,
     ErrorBody,
     classify,
@@ -20,7 +21,6 @@ from dspex.actors.lm_failures import (
     read_error_body,
     retry_after,
 )
-from dspex.actors.transport import HttpResponse
 from dspex.runtime.errors import (
     LMAuthError,
     LMBudgetExceeded,

@@ -8,14 +8,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from dspex.actors.error_context import new_ai_context, with_context
-from dspex.actors.event_store import Append
-from dspex.actors.events import Event, LmAttempt, LmError, LmFirstChunk, LmRequest, LmResponse, LmRetry
-from dspex.actors.lm import Attempt, LMRequest, LMResponse, Message, Usage
-from dspex.actors.lm_reports import LmReports
-from dspex.actors.metrics import Metrics, MetricsSnapshot
-from dspex.actors.settings import MonitoringSettings
-from dspex.actors.telemetry_events import Translator
+from dspex.actors.configuration.settings import MonitoringSettings
+from dspex.actors.events.kinds import Event, LmAttempt, LmError, LmFirstChunk, LmRequest, LmResponse, LmRetry
+from dspex.actors.events.store import Append
+from dspex.actors.lm.error_context import new_ai_context, with_context
+from dspex.actors.lm.reports import LmReports
+from dspex.actors.lm.values import Attempt, LMRequest, LMResponse, Message, Usage
+from dspex.actors.telemetry.events import Translator
+from dspex.actors.telemetry.metrics import Metrics, MetricsSnapshot
 from dspex.runtime.errors import LMRateLimited, StreamInterrupted
 from dspex.runtime.gen_server import GenServer, call, cast
 from dspex.runtime.testing.system import VirtualSystem

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.lm_failures import FAILURES, lm_error
-from dspex.actors.lm_retries import JITTER, pause
-from dspex.actors.settings_providers import ProviderSettings
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.lm.failures import FAILURES, lm_error
+from dspex.actors.lm.retries import JITTER, pause
 from dspex.runtime.errors import LMError
 
 RETRYABLE = sorted(name for name, row in FAILURES.items() if row.retryable)

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.budget_messages import CancelReservation, SettleBudget
-from dspex.actors.lm_failures import FAILURES, lm_error
+from dspex.actors.budgets.messages import CancelReservation, SettleBudget
+from dspex.actors.lm.failures import FAILURES, lm_error
 from dspex.actors.testing.scripted_provider import Hang, Rule, failure, rate_limited, refused, server_error
 from dspex.runtime.errors import (
     ActorDied,

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.budget_messages import CancelReservation, SettleBudget
-from dspex.actors.leased_transport import LeasedTransport
-from dspex.actors.lm import LMRequest, Message
-from dspex.actors.lm_chunks import LMChunk, LMStreamEnd
-from dspex.actors.lm_failures import lm_error
-from dspex.actors.lm_setup import House, Setup
-from dspex.actors.lm_stream import LMStream
-from dspex.actors.provider_messages import SUBSCRIBE_PATIENCE, Leave, OpenStream, ProviderStatus
+from dspex.actors.budgets.messages import CancelReservation, SettleBudget
+from dspex.actors.http.leased_transport import LeasedTransport
+from dspex.actors.lm.chunks import LMChunk, LMStreamEnd
+from dspex.actors.lm.failures import lm_error
+from dspex.actors.lm.setup import House, Setup
+from dspex.actors.lm.stream import LMStream
+from dspex.actors.lm.values import LMRequest, Message
+from dspex.actors.providers.messages import SUBSCRIBE_PATIENCE, Leave, OpenStream, ProviderStatus
 from dspex.actors.testing.scripted_provider import Cut, Hang, Rule, failure, rate_limited, refused, server_error
 from dspex.actors.wire_formats import wire_format
 from dspex.runtime.errors import (

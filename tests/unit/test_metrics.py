@@ -9,7 +9,15 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.metrics import LM_BUCKETS, OVERFLOW, HistogramValue, Metric, Metrics, MetricsSnapshot, update
+from dspex.actors.telemetry.metrics import (
+    LM_BUCKETS,
+    OVERFLOW,
+    HistogramValue,
+    Metric,
+    Metrics,
+    MetricsSnapshot,
+    update,
+)
 from dspex.runtime.errors import MetricError
 from kit.metrics import increment, observe
 

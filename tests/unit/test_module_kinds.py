@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from dspex.actors.examples import Example
-from dspex.actors.history import History
-from dspex.actors.lm import LMResponse
-from dspex.actors.module_messages import GetState, Predict, PredictOptions, UpdateModule
-from dspex.actors.module_plan import ModulePlan
+from dspex.actors.lm.values import LMResponse
+from dspex.actors.modules.history import History
+from dspex.actors.modules.messages import GetState, Predict, PredictOptions, UpdateModule
+from dspex.actors.modules.plan import ModulePlan
+from dspex.actors.modules.prediction import Prediction
+from dspex.actors.modules.program_state import ONLY, PredictorState, ProgramState
 from dspex.actors.optimizers.bench import PredictorCall
-from dspex.actors.prediction import Prediction
-from dspex.actors.program_state import ONLY, PredictorState, ProgramState
-from dspex.actors.provider_messages import Complete
-from dspex.actors.run_scope import RunScope
-from dspex.actors.signature import Signature
+from dspex.actors.providers.messages import Complete
+from dspex.actors.runs.scope import RunScope
+from dspex.actors.signatures.signature import Signature
 from dspex.runtime.errors import (
     ConfigError,
     LMServerError,
@@ -311,7 +311,7 @@ def test_cache_options_are_checked(options: Mapping[str, Any]) -> None:
 
 # -- histories ---------------------------------------------------------------------------------------
 
-TALK = 'history: Class["dspex.actors.history:History"], question -> answer'
+TALK = 'history: Class["dspex.actors.modules.history:History"], question -> answer'
 
 
 def test_a_history_becomes_earlier_messages() -> None:

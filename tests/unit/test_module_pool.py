@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.module_actor import ModuleActor
-from dspex.actors.module_messages import GetState, ModuleStatus, Predict, UpdateModule
-from dspex.actors.module_pool import ModulePool
-from dspex.actors.prediction import Prediction
+from dspex.actors.modules.actor import ModuleActor
+from dspex.actors.modules.messages import GetState, ModuleStatus, Predict, UpdateModule
+from dspex.actors.modules.pool import ModulePool
+from dspex.actors.modules.prediction import Prediction
 from dspex.runtime.child_spec import ChildSpec, StartChild
 from dspex.runtime.errors import ActorDied, ConfigError, LMServerError, NoProcess, Overloaded
 from dspex.runtime.gen_server import GenServer, Started, call

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.config_changes import Change, applied, check_shapes
-from dspex.actors.settings import ModuleSettings, Settings
-from dspex.actors.settings_problems import validated
-from dspex.actors.settings_schema import is_fixed, is_live, keys
+from dspex.actors.configuration.changes import Change, applied, check_shapes
+from dspex.actors.configuration.problems import validated
+from dspex.actors.configuration.schema import is_fixed, is_live, keys
+from dspex.actors.configuration.settings import ModuleSettings, Settings
 from dspex.runtime.errors import ConfigError
 from dspex.supervisors.app.declared import START_TIMEOUT, module_spec
 

@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.credentials import Credentials
-from dspex.actors.lm import LMRequest, LMResponse, Message, ToolCall, Usage
-from dspex.actors.lm_chunks import LMChunk
-from dspex.actors.settings_providers import BASE_URLS, ProviderSettings
-from dspex.actors.stream_collector import Collector
-from dspex.actors.transport import HttpRequest, HttpResponse
+from dspex.actors.configuration.provider_settings import BASE_URLS, ProviderSettings
+from dspex.actors.http.transport import HttpRequest, HttpResponse
+from dspex.actors.lm.chunks import LMChunk
+from dspex.actors.lm.stream_collector import Collector
+from dspex.actors.lm.values import LMRequest, LMResponse, Message, ToolCall, Usage
+from dspex.actors.providers.credentials import Credentials
 from dspex.actors.wire_formats import WIRE_FORMATS, wire_format
 from dspex.actors.wire_formats.openai_chat import OpenAIChat
 from dspex.actors.wire_formats.openai_responses import OpenAIResponses

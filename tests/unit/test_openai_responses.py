@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.credentials import Credentials
-from dspex.actors.lm import LMRequest, LMResponse, Message, Role, ToolCall, Usage
-from dspex.actors.lm_chunks import LMChunk, ToolCallDelta
-from dspex.actors.settings_providers import ProviderSettings
-from dspex.actors.transport import HttpRequest, HttpResponse
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.http.transport import HttpRequest, HttpResponse
+from dspex.actors.lm.chunks import LMChunk, ToolCallDelta
+from dspex.actors.lm.values import LMRequest, LMResponse, Message, Role, ToolCall, Usage
+from dspex.actors.providers.credentials import Credentials
 from dspex.actors.wire_formats.openai_responses import OpenAIResponses
 from dspex.runtime.errors import LMError, LMInvalidRequest, LMProtocolError, LMRateLimited, LMServerError
 from kit.recorded_streams import KEY, decoder, events, named, read

@@ -13,13 +13,13 @@ from opentelemetry.sdk.trace import SpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler
 from opentelemetry.trace import SpanKind, StatusCode
 
-from dspex.actors.lm import LMRequest, LMResponse, Message, ToolCall
-from dspex.actors.opentelemetry import OpenTelemetryActor, OpenTelemetryReport, OpenTelemetryStatus
-from dspex.actors.otel_attributes import input_messages, output_messages, request_attributes
-from dspex.actors.otel_bridge import OtelBridge
-from dspex.actors.otel_ids import id_number
-from dspex.actors.otel_metrics import DURATION, FIRST_CHUNK_SECONDS, TOKENS
-from dspex.actors.provider_messages import Leave, OpenStream
+from dspex.actors.lm.values import LMRequest, LMResponse, Message, ToolCall
+from dspex.actors.providers.messages import Leave, OpenStream
+from dspex.actors.telemetry.opentelemetry import OpenTelemetryActor, OpenTelemetryReport, OpenTelemetryStatus
+from dspex.actors.telemetry.otel_attributes import input_messages, output_messages, request_attributes
+from dspex.actors.telemetry.otel_bridge import OtelBridge
+from dspex.actors.telemetry.otel_ids import id_number
+from dspex.actors.telemetry.otel_metrics import DURATION, FIRST_CHUNK_SECONDS, TOKENS
 from dspex.runtime.clock import Clock
 from dspex.runtime.context import Context
 from dspex.runtime.errors import ConfigError, Error, LMError

@@ -10,15 +10,15 @@ from typing import Any
 import pytest
 
 from dspex.actors.examples import Example
+from dspex.actors.modules.prediction import Prediction
+from dspex.actors.modules.program_state import ONLY, PredictorState, ProgramState
 from dspex.actors.optimizers.bench import Outcome, PredictorCall
 from dspex.actors.optimizers.demos import DemoOptions, Teacher
 from dspex.actors.optimizers.merge import Member, merges
 from dspex.actors.optimizers.proposals import Grounds, proposal_prompt
 from dspex.actors.optimizers.registry import METHODS, optimizer
 from dspex.actors.optimizers.search import Scored
-from dspex.actors.prediction import Prediction
-from dspex.actors.program_state import ONLY, PredictorState, ProgramState
-from dspex.actors.signature import Signature
+from dspex.actors.signatures.signature import Signature
 from dspex.actors.testing.simulated_bench import SimulatedBench, accuracy
 from dspex.actors.testing.simulated_lm import CLUE, KEYWORD, LABELS, PROPOSALS, dataset, skill, topic, truth
 from dspex.runtime.errors import ConfigError, LMAuthError, LMServerError, RunStopped

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from dspex.actors.modules.program_state import ONLY, PredictorState, ProgramState
 from dspex.actors.optimizers.registry import METHODS, optimizer
-from dspex.actors.program_state import ONLY, PredictorState, ProgramState
-from dspex.actors.run_plan import options_of
+from dspex.actors.runs.plan import options_of
 from dspex.actors.testing.simulated_bench import SimulatedBench
 from dspex.runtime.errors import ConfigError
 

@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 
 from dspex.actors.adapters.chat import ChatAdapter
-from dspex.actors.lm import message_dict
-from dspex.actors.prediction import Prediction
-from dspex.actors.settings_providers import ProviderSettings
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.http.transport import HttpRequest
+from dspex.actors.lm.values import message_dict
+from dspex.actors.modules.prediction import Prediction
 from dspex.actors.testing.simulated_lm import (
     CLUE,
     KEYWORD,
@@ -31,7 +32,6 @@ from dspex.actors.testing.simulated_lm import (
     topic,
     truth,
 )
-from dspex.actors.transport import HttpRequest
 
 TEXTS = [each["text"] for each in dataset(300)]
 DEMOS = tuple(

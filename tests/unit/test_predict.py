@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.config_messages import ConfigChanged, GetModuleSettings, SubscribeSettings
-from dspex.actors.lm import Attempt
-from dspex.actors.module_actor import ModuleActor
-from dspex.actors.module_messages import ModuleStatus, Predict, PredictOptions, UpdateModule
-from dspex.actors.prediction import Prediction
-from dspex.actors.program_state import ONLY
-from dspex.actors.settings import ModuleSettings
-from dspex.actors.signature import Signature
+from dspex.actors.configuration.messages import ConfigChanged, GetModuleSettings, SubscribeSettings
+from dspex.actors.configuration.settings import ModuleSettings
+from dspex.actors.lm.values import Attempt
+from dspex.actors.modules.actor import ModuleActor
+from dspex.actors.modules.messages import ModuleStatus, Predict, PredictOptions, UpdateModule
+from dspex.actors.modules.prediction import Prediction
+from dspex.actors.modules.program_state import ONLY
+from dspex.actors.signatures.signature import Signature
 from dspex.runtime.context import Context
 from dspex.runtime.errors import (
     ActorDied,

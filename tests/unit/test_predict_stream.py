@@ -11,16 +11,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.field_chunks import FieldChunk, PredictionEnd
-from dspex.actors.lm import LMResponse, Usage
-from dspex.actors.lm_chunks import LMChunk, LMStreamEnd
-from dspex.actors.lm_failures import lm_error
-from dspex.actors.module_actor import ModuleActor
-from dspex.actors.module_messages import ModuleInfo, PredictOptions, PredictStream
-from dspex.actors.module_plan import ModulePlan
-from dspex.actors.predict_stream import PredictionClosed, PredictionStream
-from dspex.actors.prediction import PredictionInfo
-from dspex.actors.provider_messages import SUBSCRIBE_PATIENCE, Leave, OpenStream, StreamOpened
+from dspex.actors.lm.chunks import LMChunk, LMStreamEnd
+from dspex.actors.lm.failures import lm_error
+from dspex.actors.lm.values import LMResponse, Usage
+from dspex.actors.modules.actor import ModuleActor
+from dspex.actors.modules.field_chunks import FieldChunk, PredictionEnd
+from dspex.actors.modules.messages import ModuleInfo, PredictOptions, PredictStream
+from dspex.actors.modules.plan import ModulePlan
+from dspex.actors.modules.predict_stream import PredictionClosed, PredictionStream
+from dspex.actors.modules.prediction import PredictionInfo
+from dspex.actors.providers.messages import SUBSCRIBE_PATIENCE, Leave, OpenStream, StreamOpened
 from dspex.actors.testing.scripted_provider import Rule
 from dspex.runtime.errors import ActorDied, CallCancelled, ConfigError, LMServerError, NoProcess, ParseError
 from dspex.runtime.gen_server import GenServer, call, cast

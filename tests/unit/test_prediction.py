@@ -7,8 +7,8 @@ import pickle
 
 import pytest
 
-from dspex.actors.lm import Attempt, Usage
-from dspex.actors.prediction import Prediction, PredictionInfo
+from dspex.actors.lm.values import Attempt, Usage
+from dspex.actors.modules.prediction import Prediction, PredictionInfo
 
 INFO = PredictionInfo(
     usage=Usage(3, 4, 7, None, "provider"),

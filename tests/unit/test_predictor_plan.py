@@ -10,10 +10,10 @@ import pytest
 from dspex.actors.adapter import Adapter
 from dspex.actors.adapters.chat import ChatAdapter
 from dspex.actors.adapters.json_adapter import JsonAdapter
-from dspex.actors.lm import Message
-from dspex.actors.predictor_plan import PredictorPlan
-from dspex.actors.program_state import PredictorState
-from dspex.actors.signature import Signature
+from dspex.actors.lm.values import Message
+from dspex.actors.modules.predictor_plan import PredictorPlan
+from dspex.actors.modules.program_state import PredictorState
+from dspex.actors.signatures.signature import Signature
 
 SIGNATURE = Signature("question -> answer")
 DEMOS = ({"question": "1 + 1", "answer": "2"}, {"answer": "4"})

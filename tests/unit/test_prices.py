@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.lm import Usage
-from dspex.actors.prices import cost_of, estimate_cost, row_cost
-from dspex.actors.settings_providers import Price
+from dspex.actors.budgets.prices import cost_of, estimate_cost, row_cost
+from dspex.actors.configuration.provider_settings import Price
+from dspex.actors.lm.values import Usage
 
 MILLION = 1_000_000
 
@@ -182,7 +182,7 @@ def test_an_estimate_is_an_upper_bound() -> None:
 
 OFFLINE = """
 import socket, sys
-import dspex.actors.prices as prices
+import dspex.actors.budgets.prices as prices
 assert "genai_prices" not in sys.modules, "loaded before it was needed"
 def refused(*args, **kwargs):
     raise AssertionError("the network was used")
@@ -191,7 +191,7 @@ for name in ("connect", "connect_ex", "sendto"):
 socket.getaddrinfo = socket.create_connection = refused
 import threading
 prices.load_price_list()
-from dspex.actors.lm import Usage
+from dspex.actors.lm.values import Usage
 cost = prices.cost_of(Usage(input_tokens=1, output_tokens=1), model="gpt-4o", provider_kind="openai", prices={})
 assert cost > 0
 assert threading.active_count() == 1, "something updates in the background"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 from thespian.actors import ActorAddress
 
-from dspex.actors.event_store import Append
+from dspex.actors.events.store import Append
 from dspex.runtime.errors import ActorDied, NoProcess, UsageError
 from dspex.runtime.gen_server import Fail, GenServer, call, cast, info
 from dspex.runtime.testing import Probe, VirtualSystem

@@ -10,21 +10,21 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.field_chunks import FieldChunk, PredictionEnd
 from dspex.actors.foreign_code import load, path_of
-from dspex.actors.history import History
-from dspex.actors.lm import LMResponse
-from dspex.actors.module_kind import LastCall
-from dspex.actors.module_messages import GetState, Predict, UpdateModule
-from dspex.actors.module_plan import ModulePlan
-from dspex.actors.predict_stream import PredictionClosed, WholePrediction
-from dspex.actors.prediction import Prediction
-from dspex.actors.program import ChainOfThought, Module
-from dspex.actors.program import Predict as Ask
-from dspex.actors.program_parts import check_program, predictors_of, signature_of
-from dspex.actors.program_state import PredictorState, ProgramState
-from dspex.actors.run_scope import RunScope
-from dspex.actors.signature import Signature
+from dspex.actors.lm.values import LMResponse
+from dspex.actors.modules.field_chunks import FieldChunk, PredictionEnd
+from dspex.actors.modules.history import History
+from dspex.actors.modules.kind import LastCall
+from dspex.actors.modules.messages import GetState, Predict, UpdateModule
+from dspex.actors.modules.plan import ModulePlan
+from dspex.actors.modules.predict_stream import PredictionClosed, WholePrediction
+from dspex.actors.modules.prediction import Prediction
+from dspex.actors.modules.program import ChainOfThought, Module
+from dspex.actors.modules.program import Predict as Ask
+from dspex.actors.modules.program_parts import check_program, predictors_of, signature_of
+from dspex.actors.modules.program_state import PredictorState, ProgramState
+from dspex.actors.runs.scope import RunScope
+from dspex.actors.signatures.signature import Signature
 from dspex.runtime.context import Context
 from dspex.runtime.errors import (
     CallCancelled,

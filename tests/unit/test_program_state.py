@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.module_messages import UpdateModule
-from dspex.actors.program_state import PredictorState, ProgramState
+from dspex.actors.modules.messages import UpdateModule
+from dspex.actors.modules.program_state import PredictorState, ProgramState
 from dspex.runtime.errors import ConfigError
 from dspex.supervisors.app.program_states import read_state
 

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from dspex.actors.metric_values import update
-from dspex.actors.metrics import LM_BUCKETS, Metric, Metrics
-from dspex.actors.prometheus_text import prometheus_text
-from dspex.actors.telemetry_events import Translator
+from dspex.actors.telemetry.events import Translator
+from dspex.actors.telemetry.metric_values import update
+from dspex.actors.telemetry.metrics import LM_BUCKETS, Metric, Metrics
+from dspex.actors.telemetry.prometheus_text import prometheus_text
 from kit.metrics import increment, observe
 
 LABELS = {"model": "m", "provider": "p"}

@@ -11,13 +11,15 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.config_messages import DeclareProvider
-from dspex.actors.configuration import ConfigurationActor
-from dspex.actors.event_query import EventPage, EventQuery
-from dspex.actors.event_store import EventStore, Query
+from dspex.actors.configuration.actor import ConfigurationActor
+from dspex.actors.configuration.load import load_settings
+from dspex.actors.configuration.messages import DeclareProvider
+from dspex.actors.configuration.provider_settings import ProviderSettings, RateLimit
+from dspex.actors.events.query import EventPage, EventQuery
+from dspex.actors.events.store import EventStore, Query
 from dspex.actors.journals.memory import MemoryJournal
-from dspex.actors.lm_failures import FAILURES, failure_of
-from dspex.actors.protection import (
+from dspex.actors.lm.failures import FAILURES, failure_of
+from dspex.actors.protection.actor import (
     Admission,
     Admit,
     ProtectionActor,
@@ -26,9 +28,7 @@ from dspex.actors.protection import (
     ResetProtection,
     Settle,
 )
-from dspex.actors.safeguards import UNSENT
-from dspex.actors.settings_load import load_settings
-from dspex.actors.settings_providers import ProviderSettings, RateLimit
+from dspex.actors.protection.safeguards import UNSENT
 from dspex.runtime.errors import (
     CallCancelled,
     LMAuthError,

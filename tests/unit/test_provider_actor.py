@@ -11,22 +11,22 @@ from typing import Any, TypeVar
 
 import pytest
 
-from dspex.actors.budgets import BudgetActor
-from dspex.actors.config_messages import GetSettings, SubscribeSettings
-from dspex.actors.configuration import (
+from dspex.actors.budgets.actor import BudgetActor
+from dspex.actors.configuration.actor import (
     ConfigChanged,
     ConfigurationActor,
     DeclareProvider,
     UndeclareProvider,
     UpdateSetting,
 )
-from dspex.actors.events import Event, LmError, LmRequest, LmResponse
-from dspex.actors.lm import Attempt
-from dspex.actors.protection import ProtectionActor
-from dspex.actors.provider import ProviderActor
-from dspex.actors.settings import Settings
-from dspex.actors.settings_providers import ProviderSettings
-from dspex.actors.transport import Transport
+from dspex.actors.configuration.messages import GetSettings, SubscribeSettings
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.configuration.settings import Settings
+from dspex.actors.events.kinds import Event, LmError, LmRequest, LmResponse
+from dspex.actors.http.transport import Transport
+from dspex.actors.lm.values import Attempt
+from dspex.actors.protection.actor import ProtectionActor
+from dspex.actors.providers.actor import ProviderActor
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.context import Context
 from dspex.runtime.errors import (

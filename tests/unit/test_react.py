@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.lm import LMResponse, ToolCall
-from dspex.actors.module_plan import ModulePlan
-from dspex.actors.tool_events import ToolExecution
-from dspex.actors.tools import BadArgumentsError, make_tool
+from dspex.actors.lm.values import LMResponse, ToolCall
+from dspex.actors.modules.plan import ModulePlan
+from dspex.actors.modules.tool_events import ToolExecution
+from dspex.actors.modules.tools import BadArgumentsError, make_tool
 from dspex.runtime.errors import ConfigError, SignatureError
 from dspex.runtime.gen_server import Fail, GenServer, call
 from kit.modules import PARIS, Scene, play, response

@@ -14,9 +14,9 @@ import pytest
 from pydantic import SecretStr
 from thespian.actors import Actor
 
-from dspex.actors.event_store import Append
-from dspex.actors.events import Event, Registered, Unregistered
-from dspex.actors.registry import (
+from dspex.actors.events.kinds import Event, Registered, Unregistered
+from dspex.actors.events.store import Append
+from dspex.actors.registry.actor import (
     Announce,
     BulkAnnounce,
     Count,
@@ -34,7 +34,7 @@ from dspex.actors.registry import (
     WhereIs,
     announce,
 )
-from dspex.actors.registry_metadata import MAX_BYTES, checked_metadata
+from dspex.actors.registry.metadata import MAX_BYTES, checked_metadata
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.context import Context
 from dspex.runtime.errors import CallTimeout, RegistryError

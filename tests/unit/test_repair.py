@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.lm import Attempt, LMResponse, Usage
-from dspex.actors.module_plan import ModulePlan
-from dspex.actors.repair import both, read_or_repair, repair_messages
-from dspex.actors.telemetry_events import Translator
+from dspex.actors.lm.values import Attempt, LMResponse, Usage
+from dspex.actors.modules.plan import ModulePlan
+from dspex.actors.modules.repair import both, read_or_repair, repair_messages
+from dspex.actors.telemetry.events import Translator
 from dspex.runtime.errors import (
     CallTimeout,
     ConfigError,

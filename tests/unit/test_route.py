@@ -9,12 +9,14 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.config_messages import UpdateSetting
-from dspex.actors.configuration import ConfigurationActor
-from dspex.actors.events import LmFallback
-from dspex.actors.lm import Attempt, LMRequest, LMResponse, Message, Usage
-from dspex.actors.lm_failures import lm_error
-from dspex.actors.provider_messages import (
+from dspex.actors.configuration.actor import ConfigurationActor
+from dspex.actors.configuration.messages import UpdateSetting
+from dspex.actors.configuration.provider_settings import RouteSettings
+from dspex.actors.configuration.settings import Settings
+from dspex.actors.events.kinds import LmFallback
+from dspex.actors.lm.failures import lm_error
+from dspex.actors.lm.values import Attempt, LMRequest, LMResponse, Message, Usage
+from dspex.actors.providers.messages import (
     Ask,
     Complete,
     OpenStream,
@@ -22,9 +24,7 @@ from dspex.actors.provider_messages import (
     ProviderStatusReport,
     StreamOpened,
 )
-from dspex.actors.route import FALLBACK, RouteActor
-from dspex.actors.settings import Settings
-from dspex.actors.settings_providers import RouteSettings
+from dspex.actors.providers.route import FALLBACK, RouteActor
 from dspex.runtime.errors import (
     CallTimeout,
     ConfigError,

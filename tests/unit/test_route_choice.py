@@ -7,8 +7,9 @@ from typing import Any, get_args
 
 import pytest
 
-from dspex.actors.lm_failures import FAILURES, lm_error
-from dspex.actors.route_choice import (
+from dspex.actors.configuration.provider_settings import FallbackOn, RouteSettings
+from dspex.actors.lm.failures import FAILURES, lm_error
+from dspex.actors.providers.route_choice import (
     GROUPS,
     PENALTY,
     STALE,
@@ -20,7 +21,6 @@ from dspex.actors.route_choice import (
     no_room,
     order,
 )
-from dspex.actors.settings_providers import FallbackOn, RouteSettings
 from dspex.runtime.errors import (
     ActorDied,
     ApplicationDown,

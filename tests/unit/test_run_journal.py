@@ -10,11 +10,10 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.lm import LMRequest, LMResponse, Message, Usage
-from dspex.actors.provider_messages import Complete
-from dspex.actors.recorded_call import recorded
-from dspex.actors.run_journal import RunJournal
-from dspex.actors.run_messages import (
+from dspex.actors.lm.values import LMRequest, LMResponse, Message, Usage
+from dspex.actors.providers.messages import Complete
+from dspex.actors.runs.journal import RunJournal
+from dspex.actors.runs.messages import (
     Entry,
     JournalInfo,
     JournalStatus,
@@ -24,9 +23,10 @@ from dspex.actors.run_messages import (
     Record,
     Wished,
 )
-from dspex.actors.run_owner import Owner
-from dspex.actors.run_scope import RunScope
-from dspex.actors.run_store import RunStore
+from dspex.actors.runs.owner import Owner
+from dspex.actors.runs.recorded_call import recorded
+from dspex.actors.runs.scope import RunScope
+from dspex.actors.runs.store import RunStore
 from dspex.runtime.errors import LMServerError, RunConflict, StoreUnavailable
 from dspex.runtime.gen_server import GenServer, NoReply, call, info
 from kit.engine import Lab, in_lab

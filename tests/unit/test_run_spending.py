@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.run_spending import Spending
+from dspex.actors.runs.spending import Spending
 from dspex.runtime.errors import LMBudgetExceeded
 
 

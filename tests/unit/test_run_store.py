@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.run_messages import Entry, Paid
-from dspex.actors.run_owner import LEASE, Owner, start_time
-from dspex.actors.run_store import RunStore, runs_path
+from dspex.actors.runs.messages import Entry, Paid
+from dspex.actors.runs.owner import LEASE, Owner, start_time
+from dspex.actors.runs.store import RunStore, runs_path
 from dspex.runtime.errors import RunConflict, RunError, StoreCorrupt, StoreError
 
 PLAN = {"module": "qa"}

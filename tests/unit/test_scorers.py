@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
+from dspex.actors.evaluation.scoring import MetricResult, Score, Scorer
 from dspex.actors.examples import Example
-from dspex.actors.lm import LMResponse
-from dspex.actors.prediction import Prediction
-from dspex.actors.provider_messages import Complete
+from dspex.actors.lm.values import LMResponse
+from dspex.actors.modules.prediction import Prediction
+from dspex.actors.providers.messages import Complete
 from dspex.actors.scorers.llm_judge import LMJudge
 from dspex.actors.scorers.normalise import normalise
 from dspex.actors.scorers.texts import F1, Contains, ExactMatch
-from dspex.actors.scoring import MetricResult, Score, Scorer
 from dspex.actors.testing.scripted_provider import marked
 from dspex.runtime.errors import ConfigError, LMServerError, ParseError, RunError
 from dspex.runtime.gen_server import Fail, GenServer, NoReply, call

@@ -10,10 +10,18 @@ from typing import Any
 
 import pytest
 
+from dspex.actors.evaluation.scoring import (
+    ActorMetric,
+    MetricResult,
+    Score,
+    Scorer,
+    find_metric,
+    read_score,
+    reference_of,
+)
 from dspex.actors.examples import Example
-from dspex.actors.prediction import Prediction
+from dspex.actors.modules.prediction import Prediction
 from dspex.actors.scorers.texts import ExactMatch, exact_match
-from dspex.actors.scoring import ActorMetric, MetricResult, Score, Scorer, find_metric, read_score, reference_of
 from dspex.runtime.errors import ConfigError, RunError
 from dspex.runtime.gen_server import GenServer, call
 from dspex.runtime.testing import VirtualSystem

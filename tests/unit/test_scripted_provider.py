@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import dspex
-from dspex.actors.lm import LMRequest, LMResponse, Message
-from dspex.actors.lm_failures import lm_error
-from dspex.actors.provider import Complete, ProviderActor
-from dspex.actors.settings_providers import ProviderSettings
-from dspex.actors.sse import SSEDecoder
-from dspex.actors.stream_collector import Collector
+from dspex.actors.configuration.provider_settings import ProviderSettings
+from dspex.actors.http.sse import SSEDecoder
+from dspex.actors.http.transport import HttpRequest
+from dspex.actors.lm.failures import lm_error
+from dspex.actors.lm.stream_collector import Collector
+from dspex.actors.lm.values import LMRequest, LMResponse, Message
+from dspex.actors.providers.actor import Complete, ProviderActor
 from dspex.actors.testing.scripted_provider import (
     Cut,
     Hang,
@@ -29,7 +30,6 @@ from dspex.actors.testing.scripted_provider import (
     server_error,
 )
 from dspex.actors.testing.scripted_stream import cut_text
-from dspex.actors.transport import HttpRequest
 from dspex.actors.wire_formats.openai_chat import OpenAIChat
 from dspex.runtime.errors import (
     CallTimeout,

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.config_paths import with_value
-from dspex.actors.settings import MEMORY_EVENTS, CachingSettings, Settings
-from dspex.actors.settings_load import load_settings
-from dspex.actors.settings_providers import BASE_URLS, PROTECTION_KEYS, Budget, ProviderSettings, RateLimit
-from dspex.actors.settings_schema import is_live, keys, node_at
+from dspex.actors.configuration.load import load_settings
+from dspex.actors.configuration.paths import with_value
+from dspex.actors.configuration.provider_settings import BASE_URLS, PROTECTION_KEYS, Budget, ProviderSettings, RateLimit
+from dspex.actors.configuration.schema import is_live, keys, node_at
+from dspex.actors.configuration.settings import MEMORY_EVENTS, CachingSettings, Settings
 from dspex.runtime.errors import ConfigError
 from dspex.runtime.secret import Secret, SecretRef
 from kit.settings import KEY, LOCAL, SEED, refused

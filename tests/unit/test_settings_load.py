@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.settings import Settings
-from dspex.actors.settings_load import check_config, load_settings
+from dspex.actors.configuration.load import check_config, load_settings
+from dspex.actors.configuration.settings import Settings
 from dspex.runtime.secret import Secret, SecretRef
 from kit.settings import KEY, SEED, refused
 

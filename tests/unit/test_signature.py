@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import pytest
 
-from dspex.actors.signature import Signature
-from dspex.actors.signature_answers import parse_value
-from dspex.actors.signature_constraints import Constraints
-from dspex.actors.signature_field import Field
-from dspex.actors.signature_parse import parse_type
-from dspex.actors.signature_types import FieldType, annotation
-from dspex.actors.signature_values import check_demo, check_inputs, value_text
+from dspex.actors.signatures.answers import parse_value
+from dspex.actors.signatures.constraints import Constraints
+from dspex.actors.signatures.field import Field
+from dspex.actors.signatures.parse import parse_type
+from dspex.actors.signatures.signature import Signature
+from dspex.actors.signatures.types import FieldType, annotation
+from dspex.actors.signatures.values import check_demo, check_inputs, value_text
 from dspex.runtime.errors import ParseError, SignatureError
 
 

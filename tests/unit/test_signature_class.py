@@ -12,13 +12,13 @@ from typing import Any, Literal, Optional, cast
 import pytest
 from pydantic import BaseModel
 
-from dspex.actors.signature import Signature, SignatureMeta
-from dspex.actors.signature_class import InputField, OutputField, type_of
-from dspex.actors.signature_constraints import Constraints
-from dspex.actors.signature_field import Field
-from dspex.actors.signature_parse import parse_type
-from dspex.actors.signature_types import FieldType
-from dspex.actors.signature_values import check_inputs
+from dspex.actors.signatures.class_form import InputField, OutputField, type_of
+from dspex.actors.signatures.constraints import Constraints
+from dspex.actors.signatures.field import Field
+from dspex.actors.signatures.parse import parse_type
+from dspex.actors.signatures.signature import Signature, SignatureMeta
+from dspex.actors.signatures.types import FieldType
+from dspex.actors.signatures.values import check_inputs
 from dspex.runtime.errors import SignatureError
 
 HERE = __name__

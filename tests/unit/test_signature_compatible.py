@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.signature import Signature
-from dspex.actors.signature_compatible import assignable
-from dspex.actors.signature_parse import parse_type
-from dspex.actors.signature_types import FieldType
+from dspex.actors.signatures.compatible import assignable
+from dspex.actors.signatures.parse import parse_type
+from dspex.actors.signatures.signature import Signature
+from dspex.actors.signatures.types import FieldType
 from dspex.runtime.errors import SignatureError
 
 SEARCH = Signature("question -> passages: list[str], score: int")

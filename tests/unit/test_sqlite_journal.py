@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.event_codec import Record, encode_all
-from dspex.actors.event_query import EventQuery
+from dspex.actors.events.codec import Record, encode_all
+from dspex.actors.events.query import EventQuery
+from dspex.actors.events.retention import Retention
 from dspex.actors.journals.sqlite import SqliteJournal
 from dspex.actors.journals.sqlite_file import default_path
 from dspex.actors.journals.writer import MAX_GROUP, GroupWriter
-from dspex.actors.retention import Retention
 from dspex.runtime.errors import EventInvalid, ForkedProcess, StoreCorrupt, StoreError, StoreUnavailable
 from kit.event_makers import ManualClock, make
 

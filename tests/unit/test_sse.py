@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from dspex.actors.lm_failures import failure_of
-from dspex.actors.sse import SSEDecoder
+from dspex.actors.http.sse import SSEDecoder
+from dspex.actors.lm.failures import failure_of
 from dspex.runtime.errors import LMProtocolError
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.lm import LMResponse, ToolCall, Usage
-from dspex.actors.lm_chunks import LMChunk, ToolCallDelta
-from dspex.actors.lm_failures import failure_of
-from dspex.actors.stream_decoder import StreamDecoder
-from dspex.actors.transport import HttpResponse
+from dspex.actors.http.transport import HttpResponse
+from dspex.actors.lm.chunks import LMChunk, ToolCallDelta
+from dspex.actors.lm.failures import failure_of
+from dspex.actors.lm.stream_decoder import StreamDecoder
+from dspex.actors.lm.values import LMResponse, ToolCall, Usage
 from dspex.actors.wire_format import WireFormat
 from dspex.actors.wire_formats.openai_chat import OpenAIChat
 from dspex.actors.wire_formats.openai_responses import OpenAIResponses

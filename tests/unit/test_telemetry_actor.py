@@ -11,10 +11,8 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.metric_values import Value
-from dspex.actors.metrics import Metric, MetricsSnapshot, update
-from dspex.actors.settings import TelemetrySettings
-from dspex.actors.telemetry import (
+from dspex.actors.configuration.settings import TelemetrySettings
+from dspex.actors.telemetry.actor import (
     EmitCounter,
     EmitGauge,
     EmitHistogram,
@@ -26,7 +24,9 @@ from dspex.actors.telemetry import (
     TelemetryReport,
     TelemetryStatus,
 )
-from dspex.actors.telemetry_rules import Rule
+from dspex.actors.telemetry.metric_values import Value
+from dspex.actors.telemetry.metrics import Metric, MetricsSnapshot, update
+from dspex.actors.telemetry.rules import Rule
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.engine import Engine
 from dspex.runtime.errors import MetricError, NoProcess

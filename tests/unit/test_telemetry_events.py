@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.actors.metrics import LM_BUCKETS, Metric, Metrics, MetricsSnapshot, Update
-from dspex.actors.telemetry_events import Translator
-from dspex.actors.telemetry_rules import RULES, Rule
+from dspex.actors.telemetry.events import Translator
+from dspex.actors.telemetry.metrics import LM_BUCKETS, Metric, Metrics, MetricsSnapshot, Update
+from dspex.actors.telemetry.rules import RULES, Rule
 from dspex.runtime.errors import LMTimeout, MetricError
 from dspex.runtime.telemetry import HANDLER_FAILURE
 

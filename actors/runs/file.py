@@ -1,0 +1,139 @@
+"""The SQLite file of runs: opened when it is first used, its owner's only, one transaction at a time."""
+
+from __future__ import annotations
+
+import sqlite3
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from ...runtime.errors import StoreCorrupt, StoreError, StoreUnavailable
+from ..journals.sqlite_file import create_private
+
+APPLICATION_ID: Final = 0x64737072  # "dspr": tells our files from other programs' databases
+SCHEMA_VERSION: Final = 1
+_BUSY_TIMEOUT: Final = 5.0
+_SCHEMA: Final = (
+    """CREATE TABLE runs (
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, plan TEXT NOT NULL, progress TEXT NOT NULL,
+        paid TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, wish TEXT,
+        owner TEXT, token TEXT, heartbeat REAL NOT NULL)""",
+    """CREATE TABLE entries (
+        seq INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, kind TEXT NOT NULL,
+        key TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (run, kind, key))""",
+    f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+_DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+class RunFile:
+    """The file of runs, for any thread; may block.
+
+    Args:
+        path: where it lies; None keeps it in memory, as long as this object lives.
+
+    Attributes:
+        path: the same.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._lock = threading.RLock()
+        self._db: sqlite3.Connection | None = None
+
+    @property
+    def opened(self) -> bool:
+        """Whether it was used, and is not closed."""
+        return self._db is not None
+
+    @contextmanager
+    def reading(self) -> Generator[sqlite3.Connection]:
+        """A connection to read with.
+
+        Raises:
+            StoreCorrupt: it is no file of runs, or is damaged.
+            StoreUnavailable: it cannot be used.
+        """
+        with self._lock, self._translated():
+            yield self._open()
+
+    @contextmanager
+    def transaction(self) -> Generator[sqlite3.Connection]:
+        """A connection to write with: all of it, or nothing if an exception comes. Raises as :meth:`reading`."""
+        with self.reading() as db:
+            # IMMEDIATE: another process that writes is waited for here, where nothing has been read yet.
+            db.execute("BEGIN IMMEDIATE")
+            try:
+                yield db
+                db.execute("COMMIT")
+            finally:
+                if db.in_transaction:
+                    db.execute("ROLLBACK")
+
+    def close(self) -> None:
+        """Let go of it; what was in memory is gone."""
+        with self._lock:
+            if self._db is not None:
+                self._db.close()
+                self._db = None
+
+    def _open(self) -> sqlite3.Connection:
+        if self._db is not None:
+            return self._db
+        if self.path is not None:
+            create_private(self.path)
+        db = sqlite3.connect(
+            self.path or ":memory:", timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
+        )
+        try:
+            self._prepare(db)
+        except (sqlite3.Error, StoreError):
+            db.close()
+            raise
+        self._db = db
+        return db
+
+    def _prepare(self, db: sqlite3.Connection) -> None:
+        (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        (owner,) = db.execute("PRAGMA application_id").fetchone()
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if tables and owner != APPLICATION_ID:
+            raise self._corrupt("a database of another program")
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"expected a file of runs of version {SCHEMA_VERSION} or older, got version {version}, at {self.path}; "
+                "a newer dspex wrote it",
+                path=str(self.path),
+                expected=SCHEMA_VERSION,
+                got=version,
+            )
+        db.execute("BEGIN IMMEDIATE")
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version == 0:  # else another process was faster
+            for statement in _SCHEMA:
+                db.execute(statement)
+        db.execute("COMMIT")
+        db.execute("PRAGMA journal_mode = WAL")
+        # A commit is handed to the operating system, which outlives the process, kill -9 included.
+        db.execute("PRAGMA synchronous = NORMAL")
+        db.execute("PRAGMA foreign_keys = ON")
+
+    @contextmanager
+    def _translated(self) -> Generator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            # Errors of Python's own module, such as a closed connection, carry no code.
+            if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+                raise self._corrupt(str(error)) from error
+            raise StoreUnavailable(
+                f"expected a file of runs that works, got {error}, at {self.path}", path=str(self.path), cause="sqlite"
+            ) from error
+
+    def _corrupt(self, what: str) -> StoreCorrupt:
+        return StoreCorrupt(
+            f"expected a file of runs, got {what}, at {self.path}; nothing was changed", path=str(self.path)
+        )

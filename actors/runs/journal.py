@@ -1,0 +1,181 @@
+"""The journal of a run, ``run-journal/<id>``: what was paid for is found again, whatever dies.
+
+It stands left of the run, so that a crash of the run does not touch it. What waits is one transaction (group commit):
+an answer is acknowledged once it would survive a ``kill -9`` of the process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from ...runtime.calls import Call
+from ...runtime.errors import Error, RunConflict, StoreError
+from ...runtime.gen_server import GenServer, NoReply, call, info
+from ...runtime.messages import TaskDone
+from ...runtime.reasons import Reason, is_normal
+from .messages import (
+    OVER,
+    Entry,
+    JournalInfo,
+    JournalStatus,
+    Paid,
+    Recall,
+    RecallAll,
+    RecallKeys,
+    Record,
+    RunState,
+    Wish,
+    Wished,
+)
+from .owner import HEARTBEAT
+from .store import RunStore
+
+_FLUSHED: Final = "flushed"
+
+
+@dataclass(frozen=True, slots=True)
+class _Beat:
+    """To itself: time for a sign of life."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    wish: Wish | None
+    error: Error | None
+
+
+class RunJournal(GenServer):
+    """The journal of one run.
+
+    Args:
+        run: the run's id.
+        kind: what kind of run.
+        plan: JSON: what it needs to begin again.
+        store: the file of runs.
+
+    Raises:
+        RunConflict: another process works on the run.
+        StoreError: the file cannot be used.
+    """
+
+    trap_exit = True  # so that terminate runs, and what waits is written
+
+    async def init(self, run: str, kind: str, plan: Mapping[str, Any], store: RunStore) -> None:
+        """Take the run, and learn what it has recorded."""
+        self._run = run
+        self._store = store
+        stored = await self.run_blocking(store.begin, run, kind, plan)
+        self._known = await self.run_blocking(store.keys, run)
+        self._paid = stored.paid
+        self._state: RunState = stored.state
+        self._progress = stored.progress
+        self._recalled = self._recorded = 0
+        self._waiting: list[tuple[Record, Call]] = []
+        self._writing: list[tuple[Record, Call]] = []
+        self.start_timer(HEARTBEAT, _Beat())
+
+    @call
+    def recall(self, msg: Recall) -> NoReply | None:
+        """Answer a value; without a look at the disk if there is none."""
+        if (msg.kind, msg.key) not in self._known:
+            return None
+        self._recalled += 1
+        return self.serve(self.run_blocking(self._store.read, self._run, msg.kind, msg.key))
+
+    @call
+    def recall_all(self, msg: RecallAll) -> NoReply:
+        """Answer all entries of a kind."""
+        return self.serve(self.run_blocking(self._store.entries, self._run, msg.kind))
+
+    @call
+    def recall_keys(self, msg: RecallKeys) -> frozenset[str]:
+        """Answer all keys of a kind."""
+        return frozenset(key for kind, key in self._known if kind == msg.kind)
+
+    @call
+    def record(self, msg: Record) -> NoReply:
+        """Write entries with the next transaction; the answer follows."""
+        self._waiting.append((msg, self.caller))
+        self._flush()
+        return NoReply()
+
+    @call
+    def status(self, _: JournalInfo) -> JournalStatus:
+        """How it is."""
+        return JournalStatus(self._paid, self._recalled, self._recorded, self._state, self._progress)
+
+    # -- writing -----------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        if not self._writing and self._waiting:
+            self._writing, self._waiting = self._waiting, []
+            records = [record for record, _ in self._writing]
+            self.detach(self._write(records), tag=_FLUSHED)
+
+    async def _write(self, records: list[Record]) -> _Written:
+        try:
+            return _Written(await self.run_blocking(self._commit, records), None)
+        except (StoreError, RunConflict) as error:
+            return _Written(None, error)
+
+    def _commit(self, records: list[Record]) -> Wish | None:
+        # On a thread of its own; only one at a time.
+        entries, paid, progress, state = _together(records)
+        return self._store.write(self._run, entries, paid=self._paid + paid, progress=progress, state=state)
+
+    @info
+    def written(self, msg: TaskDone) -> None:
+        """A transaction is over: answer who waits for it, begin the next."""
+        outcome, group = msg.value, self._writing
+        assert isinstance(outcome, _Written)
+        self._writing = []
+        for record, caller in group:
+            if outcome.error is not None:
+                self.fail(caller, outcome.error)
+                continue
+            self._paid += record.paid
+            self._progress = self._progress if record.progress is None else record.progress
+            self._state = record.state or self._state
+            self._known.update((entry.kind, entry.key) for entry in record.entries)
+            self._recorded += len(record.entries)
+            self.reply(caller, None)
+        if outcome.wish is not None:
+            self._tell(outcome.wish)
+        self._flush()
+
+    def _tell(self, wish: Wish) -> None:
+        address = self.system.names.get(f"run/{self._run}")
+        if address is not None and address.address is not None:
+            self.send(address.address, Wished(wish))
+
+    @info
+    def beat(self, _: _Beat) -> None:
+        """A sign of life, and a look whether somebody asked for something."""
+        self.start_timer(HEARTBEAT, _Beat())
+        if not self._writing and self._state not in OVER:
+            self.detach(self._write([]), tag=_FLUSHED)
+
+    async def terminate(self, reason: Reason) -> None:
+        """Write what waits, and let go of the run if it is not to be started again: who does need not wait."""
+        group = self._writing + self._waiting
+        outcome = await self._write([record for record, _ in group]) if group else _Written(None, None)
+        for _, caller in group:
+            if outcome.error is None:
+                self.reply(caller, None)
+            else:
+                self.fail(caller, outcome.error)
+        if is_normal(reason):
+            await self.run_blocking(self._store.release, self._run)
+
+
+def _together(records: list[Record]) -> tuple[list[Entry], Paid, Mapping[str, Any] | None, RunState | None]:
+    entries: list[Entry] = []
+    paid, progress, state = Paid(), None, None
+    for record in records:
+        entries += record.entries
+        paid += record.paid
+        progress = record.progress if record.progress is not None else progress
+        state = record.state or state
+    return entries, paid, progress, state
