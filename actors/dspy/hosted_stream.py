@@ -7,37 +7,26 @@ last reader leaves, or the module ends, so does the call, down to the request to
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final
 
 from pydantic_core import to_json
 from thespian.actors import ActorAddress
 
 from ...runtime.errors import CallCancelled, Error
-from ...runtime.gen_server import Stop, cast, info
+from ...runtime.gen_server import Stop, info
 from ...runtime.messages import TaskDone, TaskFailed
-from ...runtime.reasons import NORMAL, Reason
-from ...runtime.stages import Credit, Producer, Subscription
+from ...runtime.reasons import NORMAL
+from ...runtime.stages import Credit, Producer
+from ..lm.readers import EndsWithReaders
 from ..modules.field_chunks import FieldChunk, PredictionEnd
 from ..modules.predict_stream import PredictionClosed
 from ..modules.prediction import Prediction
-from ..providers.messages import SUBSCRIBE_PATIENCE, Leave
 from .hosted_call import HostedCall, Pieces
 
 _WORK: Final = "work"
 
 
-@dataclass(frozen=True, slots=True)
-class _Patience:
-    """To itself: has anybody come?"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Delivered:
-    """To itself, behind the last event: everything was delivered."""
-
-
-class HostedStream(Producer):
+class HostedStream(EndsWithReaders, Producer):
     """One streamed call; a linked child of the module actor.
 
     Args:
@@ -52,9 +41,9 @@ class HostedStream(Producer):
         self._pieces = Pieces(self._put, max_demand)
         self._credit = Credit()
         self._begun: set[str] = set()
-        self._index = self._consumers = 0
+        self._index = 0
         self._working = self._over = False
-        self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
+        self._await_readers()
 
     # -- the work ----------------------------------------------------------------------------------
 
@@ -88,36 +77,9 @@ class HostedStream(Producer):
             return Stop(msg.reason)  # a defect of ours; readers are told by it
         end = PredictionEnd(error=msg.value) if isinstance(msg.value, Error) else PredictionEnd(msg.value)
         self.emit((end,))
-        self.async_info(_Delivered())
+        self._end_delivered()
         self._report(end.error)
         return None
-
-    # -- readers -----------------------------------------------------------------------------------
-
-    def handle_subscribe(self, role: str, options: object, subscription: Subscription) -> str:
-        """Count the readers."""
-        self._consumers += role == "consumer"
-        return "automatic"
-
-    def handle_cancel(self, kind: str, reason: Reason, subscription: Subscription) -> Stop | None:
-        """A reader left."""
-        self._consumers -= 1
-        return None if self._consumers else self._give_up()
-
-    @cast
-    def leave(self, msg: Leave) -> Stop:
-        """The prediction is of no use to anybody: end it."""
-        return self._give_up()
-
-    @info
-    def patience(self, msg: _Patience) -> Stop | None:
-        """Nobody came."""
-        return None if self._consumers else self._give_up()
-
-    @info
-    def delivered(self, msg: _Delivered) -> Stop:
-        """Everything was delivered."""
-        return Stop(NORMAL)
 
     def _give_up(self) -> Stop:
         self._report(CallCancelled("the last reader of the prediction left"))

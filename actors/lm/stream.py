@@ -14,17 +14,18 @@ from typing import Final
 from thespian.actors import ActorAddress
 
 from ...runtime.errors import Error, LMError, StreamInterrupted
-from ...runtime.gen_server import NoReply, Stop, call, cast, info
+from ...runtime.gen_server import NoReply, Stop, call, info
 from ...runtime.messages import TaskDone, TaskFailed
-from ...runtime.reasons import NORMAL, Reason
-from ...runtime.stages import Producer, StageOptions, Subscription
+from ...runtime.reasons import NORMAL
+from ...runtime.stages import Producer, StageOptions
 from ..http.leased_transport import LeasedTransport
 from ..http.transport import HttpResponse, HttpStream, Transport
 from ..providers import credentials
 from ..providers.credentials import Credentials
-from ..providers.messages import SUBSCRIBE_PATIENCE, Leave, OpenStream
+from ..providers.messages import OpenStream
 from .chunks import LMChunk, LMStreamEnd
 from .failures import failure_of, lm_error
+from .readers import EndsWithReaders
 from .session import Session
 from .setup import Setup
 from .stream_decoder import StreamDecoder
@@ -46,16 +47,6 @@ class StreamClosed:
     code: str | None
     error: LMError | None
     usage: Usage
-
-
-@dataclass(frozen=True, slots=True)
-class _Patience:
-    """To itself: has anybody come?"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Delivered:
-    """To itself, behind the last event: everything was delivered."""
 
 
 class Connection:
@@ -85,7 +76,7 @@ class Connection:
             await self._lease.__aexit__(None, None, None)
 
 
-class LMStream(Producer):
+class LMStream(EndsWithReaders, Producer):
     """One stream; a temporary child of ``streams/<provider>``.
 
     Args:
@@ -102,14 +93,13 @@ class LMStream(Producer):
         self._setup, self._ask, self._provider = setup, ask, provider
         self._connection = self.own(Connection(setup.lease))
         self._debt = 0
-        self._consumers = 0
         self._wanted = asyncio.Event()
         self._over = self._all_read = False
         self._session: Session | None = None
         self._decoder: StreamDecoder | None = None
         self._first: float | None = None
         # Whoever started it may be gone before it could say what to do.
-        self._patience = self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
+        self._patience = self._await_readers()
 
     # -- opening ---------------------------------------------------------------------------------
 
@@ -136,7 +126,7 @@ class LMStream(Producer):
         self.emit(chunks)
         self.detach(self._pump())
         self._patience.cancel()
-        self._patience = self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
+        self._patience = self._await_readers()
 
     async def _open(self, transport: Transport) -> list[LMChunk]:
         """One attempt, up to the first chunks."""
@@ -173,18 +163,6 @@ class LMStream(Producer):
         """Read on."""
         self._debt += demand
         self._wanted.set()
-
-    def handle_cancel(self, kind: str, reason: Reason, subscription: Subscription) -> Stop | None:
-        """The last consumer left: so does the request."""
-        self._consumers -= 1
-        if self._consumers:
-            return None
-        return self._give_up()
-
-    def handle_subscribe(self, role: str, options: object, subscription: Subscription) -> str:
-        """Count the consumers."""
-        self._consumers += 1
-        return "automatic"
 
     async def _pump(self) -> None:
         """Read to the end, as fast as the consumers ask."""
@@ -235,26 +213,13 @@ class LMStream(Producer):
 
     # -- ends ------------------------------------------------------------------------------------
 
-    @cast
-    def leave(self, msg: Leave) -> Stop:
-        """End."""
-        return self._give_up()
-
-    @info
-    def patience(self, msg: _Patience) -> Stop | None:
-        """Nobody came: the request must not run on for nobody."""
-        opening = self._session is not None and self._first is None
-        return None if self._consumers or opening else self._give_up()
+    def _opening(self) -> bool:
+        return self._session is not None and self._first is None
 
     @info
     def pumped(self, msg: TaskDone | TaskFailed) -> Stop | None:
         """Nothing more is read. What failed is a defect, and ends the actor."""
         return Stop(msg.reason) if isinstance(msg, TaskFailed) else None
-
-    @info
-    def delivered(self, msg: _Delivered) -> Stop:
-        """Everything was delivered."""
-        return Stop(NORMAL)
 
     def _give_up(self) -> Stop:
         self._close(None)
@@ -275,7 +240,7 @@ class LMStream(Producer):
     def _finish(self, end: LMStreamEnd) -> None:
         """The last event, and after it the end of the actor."""
         self.emit((end,))
-        self.async_info(_Delivered())
+        self._end_delivered()
         self._close(end.error, end.response)
 
     def _close(self, error: LMError | None, response: LMResponse | None = None) -> None:

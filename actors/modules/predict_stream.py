@@ -12,12 +12,12 @@ from pydantic_core import to_json
 from thespian.actors import ActorAddress
 
 from ...runtime.errors import ActorDied, CallCancelled, Error, ParseError
-from ...runtime.gen_server import Stop, cast, info
+from ...runtime.gen_server import Stop
 from ...runtime.reasons import NORMAL, Reason, describe
 from ...runtime.stages import Producer, ProducerConsumer, Subscription
 from ..lm.chunks import LMChunk, LMStreamEnd
+from ..lm.readers import EndsWithReaders
 from ..lm.values import LMResponse
-from ..providers.messages import SUBSCRIBE_PATIENCE, Leave
 from .field_chunks import FieldChunk, PredictionEnd
 from .outputs import AnswerPlan, how, read_outputs
 from .prediction import Prediction, PredictionInfo
@@ -32,17 +32,7 @@ class PredictionClosed:
     error: Error | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Patience:
-    """To itself: has anybody come?"""
-
-
-@dataclass(frozen=True, slots=True)
-class _Delivered:
-    """To itself, behind the last event: everything was delivered."""
-
-
-class WholePrediction(Producer):
+class WholePrediction(EndsWithReaders, Producer):
     """A prediction that was there before it was streamed: its fields, one piece each; a temporary child as below.
 
     Args:
@@ -55,45 +45,20 @@ class WholePrediction(Producer):
         pieces = [FieldChunk(number, name, _text(value)) for number, (name, value) in enumerate(prediction.items())]
         self._module = module
         self._left: list[FieldChunk | PredictionEnd] = [*pieces, PredictionEnd(prediction)]
-        self._consumers = 0
-        self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
+        self._await_readers()
 
     def handle_demand(self, demand: int) -> Iterable[FieldChunk | PredictionEnd]:
         """The next pieces."""
         pieces, self._left = self._left[:demand], self._left[demand:]
         if pieces and not self._left:
-            self.async_info(_Delivered())
+            self._end_delivered()
+            self.cast(self._module, PredictionClosed(self.myAddress, None))
         return pieces
 
-    def handle_subscribe(self, role: str, options: object, subscription: Subscription) -> str:
-        """Count the readers."""
-        self._consumers += role == "consumer"
-        return "automatic"
-
-    def handle_cancel(self, kind: str, reason: Reason, subscription: Subscription) -> Stop | None:
-        """A reader left."""
-        self._consumers -= 1
-        return None if self._consumers else self._give_up()
-
-    @cast
-    def leave(self, msg: Leave) -> Stop:
-        """The prediction is of no use to anybody: end it."""
-        return self._give_up()
-
-    @info
-    def patience(self, msg: _Patience) -> Stop | None:
-        """Nobody came."""
-        return None if self._consumers else self._give_up()
-
-    @info
-    def delivered(self, msg: _Delivered) -> Stop:
-        """Everything was delivered."""
-        self.cast(self._module, PredictionClosed(self.myAddress, None))
-        return Stop(NORMAL)
-
     def _give_up(self) -> Stop:
-        error = CallCancelled("the last reader of the prediction left") if self._left else None
-        self.cast(self._module, PredictionClosed(self.myAddress, error))
+        if self._left:
+            error = CallCancelled("the last reader of the prediction left")
+            self.cast(self._module, PredictionClosed(self.myAddress, error))
         return Stop(NORMAL)
 
 
@@ -101,7 +66,7 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else to_json(value, fallback=str).decode()
 
 
-class PredictionStream(ProducerConsumer):
+class PredictionStream(EndsWithReaders, ProducerConsumer):
     """One prediction; a temporary child of ``streams/module/<id>``.
 
     Args:
@@ -129,10 +94,9 @@ class PredictionStream(ProducerConsumer):
         self._earlier = earlier
         self._reader = plan.adapter.reader(plan.signature)
         self._index = 0
-        self._consumers = 0
         self._over = False
         self._source = self.subscribe_to(source, max_demand=max_demand, cancel="temporary")
-        self.start_timer(SUBSCRIBE_PATIENCE, _Patience())
+        self._await_readers()
 
     # -- from the provider -----------------------------------------------------------------------
 
@@ -156,8 +120,7 @@ class PredictionStream(ProducerConsumer):
                 died = ActorDied(f"the provider's stream ended: {describe(reason)}", reason=reason)
                 self._finish((), PredictionEnd(error=died))
             return None
-        self._consumers -= 1
-        return None if self._consumers else self._give_up()
+        return super().handle_cancel(kind, reason, subscription)
 
     def _chunks(self, pairs: Iterable[tuple[str, str]]) -> list[FieldChunk]:
         chunks = [FieldChunk(self._index + number, field, text) for number, (field, text) in enumerate(pairs)]
@@ -179,26 +142,6 @@ class PredictionStream(ProducerConsumer):
 
     # -- ends ------------------------------------------------------------------------------------
 
-    def handle_subscribe(self, role: str, options: object, subscription: Subscription) -> str:
-        """Count the readers."""
-        self._consumers += role == "consumer"
-        return "automatic"
-
-    @cast
-    def leave(self, msg: Leave) -> Stop:
-        """The prediction is of no use to anybody: end it."""
-        return self._give_up()
-
-    @info
-    def patience(self, msg: _Patience) -> Stop | None:
-        """Nobody came."""
-        return None if self._consumers else self._give_up()
-
-    @info
-    def delivered(self, msg: _Delivered) -> Stop:
-        """Everything was delivered."""
-        return Stop(NORMAL)
-
     def _give_up(self) -> Stop:
         self._report(CallCancelled("the last reader of the prediction left"))
         return Stop(NORMAL)
@@ -209,7 +152,7 @@ class PredictionStream(ProducerConsumer):
             # With it whoever is told finds the events of what failed.
             end.error.facts.setdefault("correlation_id", self._info.correlation_id)
         self.emit((*chunks, end))
-        self.async_info(_Delivered())
+        self._end_delivered()
         self._report(end.error)
 
     def _report(self, error: Error | None) -> None:
