@@ -12,6 +12,7 @@ import gc
 import itertools
 import json
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict
@@ -68,6 +69,9 @@ Interval = Annotated[float, typer.Option("--interval", "-i", min=0.05, help="Sec
 
 def main() -> None:
     """Run the command line; a dspex error is one line on standard error and exit status 1."""
+    # As `python -m dspex` has it: programs, tools and metrics are named by import paths, mostly of the project at hand.
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)
     try:
         cli()
     except Error as error:

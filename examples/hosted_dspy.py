@@ -1,5 +1,7 @@
 """DSPy on supervised providers: its models call our actors, its modules are actors, its optimizers resume.
 
+What is printed between the lines below is DSPy's own.
+
 pip install 'dspex[dspy]'
 python examples/hosted_dspy.py
 """
@@ -66,18 +68,22 @@ def show(app: dspex.App, server: ScriptedServer) -> None:
             demos = best.compile(build(), trainset=examples).predictors()[0].demos
         print(f"    {len(demos)} demos, {server.requests - before} requests")
 
-    print("the same as a run in a process of its own, to be cancelled, killed and resumed:")
-    run = optimize_dspy(
-        app,
-        "hosted_dspy:build",
-        examples,
-        optimizer="BootstrapFewShotWithRandomSearch",
-        metric="hosted_dspy:right",
-        provider="local",
-        options={"max_bootstrapped_demos": 2, "num_candidate_programs": 2, "num_threads": 4},
-    )
-    result = run.result()
-    print(f"    {result.status.trials} evaluations, score {result.score:.0%}, {result.status.paid.calls} calls paid")
+    print("a run in a process of its own; its budget is spent, and with a larger one it goes on where it was:")
+    for calls in (10, 200):
+        run = optimize_dspy(
+            app,
+            "hosted_dspy:build",
+            examples,
+            optimizer="BootstrapFewShotWithRandomSearch",
+            metric="hosted_dspy:right",
+            provider="local",
+            run_id="capitals-2",
+            budget={"calls": calls},
+            options={"max_bootstrapped_demos": 2, "num_candidate_programs": 2, "num_threads": 4},
+        )
+        result = run.result()
+        paid, score = result.status.paid.calls, result.score or 0.0
+        print(f"    {result.outcome}: {result.status.trials} evaluations, score {score:.0%}, {paid} calls paid in all")
     capitals.update(result.state)
 
 

@@ -7,8 +7,9 @@ Where the answer goes is what the subclasses differ in.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from .context import Context
@@ -211,12 +212,13 @@ class Call:
             self._tasks = []
         self._tasks.append(task)
 
-    def serves(self, cell: Cell) -> bool:
-        """Whether this call was made, by whatever way, to answer another one that ``cell`` works on."""
+    def served(self) -> Iterator[Cell]:
+        """Who works on the calls that this one was made, by whatever way, to answer; the nearest first."""
         call = self.parent
-        while call is not None and not (call.to is cell and not call.settled):
+        while call is not None:
+            if call.to is not None and not call.settled:
+                yield call.to
             call = call.parent
-        return call is not None
 
     def chain_to(self, cell: Cell) -> list[str] | None:
         """The chain of waiting actors from ``cell`` to this call's maker, or None if ``cell`` does not wait."""
@@ -296,8 +298,9 @@ class FutureCall(Call):
         loop = self.waiter.get_loop()
         if loop is self.engine.loop:
             self._hand_over()
-        elif not loop.is_closed():
-            loop.call_soon_threadsafe(self._hand_over)
+        else:
+            with contextlib.suppress(RuntimeError):  # that loop is closed, perhaps at this very moment
+                loop.call_soon_threadsafe(self._hand_over)
 
     def _hand_over(self) -> None:
         answer: asyncio.Future[Any] = self.waiter

@@ -9,6 +9,7 @@ repeated.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import contextvars
 import inspect
 import itertools
@@ -257,20 +258,30 @@ class Engine:
         context = contextvars.copy_context()
         cell.guards += 1
         future: Future[T] = self.executor.submit(context.run, function, *args)
+        waiter: asyncio.Future[T] = self.loop.create_future()
 
-        def over(future: Future[T]) -> None:
+        def over(_: Future[T]) -> None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                self.loop.call_soon_threadsafe(settle)
+
+        def settle() -> None:
             # Not when the awaiting coroutine ends: that may be cancelled while the thread runs on.
-            if not self.outside.closed:
-                self.post(unguard)
-
-        def unguard() -> None:
             cell.guards -= 1
+            if waiter.done():
+                return
+            if future.cancelled():
+                waiter.cancel()
+            elif (error := future.exception()) is not None:
+                waiter.set_exception(error)
+            else:
+                waiter.set_result(future.result())
 
+        # The loop is woken once, which matters: what is written to disk comes this way.
         future.add_done_callback(over)
         try:
-            return await asyncio.wrap_future(future, loop=self.loop)
+            return await waiter
         except asyncio.CancelledError:
-            if future.running():
+            if not future.cancel() and future.running():
                 self.counters.abandoned_threads += 1
             raise
 

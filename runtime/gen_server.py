@@ -254,8 +254,9 @@ class GenServer(Process):
     def serve(self, work: Coroutine[Any, Any, Any]) -> NoReply:
         """Serve the current call in a task, so that the next message need not wait: ``return self.serve(...)``.
 
-        What the coroutine returns is the reply; a dspex error it raises is the caller's; any other
-        exception crashes the actor. It is cancelled when the caller gives up.
+        What the coroutine returns is the reply, unless it has handed the call on (``return self.forward(...)``); a
+        dspex error it raises is the caller's; any other exception crashes the actor. It is cancelled when the caller
+        gives up.
         """
         cell, served, context = self._myRef, self.caller, context_of(self._myRef)
         if served.settled:
@@ -274,7 +275,9 @@ def _end_service(cell: Cell, served: Call, task: asyncio.Task[Any]) -> None:
     if task.cancelled():
         served.fail(_cancelled(served))
     elif (error := task.exception()) is None:
-        served.complete(task.result())
+        result = task.result()
+        if not isinstance(result, NoReply):  # else it was handed on, or is answered later
+            served.complete(result)
     elif isinstance(error, Error):
         served.fail(error)
     else:

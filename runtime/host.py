@@ -14,6 +14,7 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final, Literal
 
+from .cell import INIT
 from .dispatcher import DaemonDispatcher
 from .errors import ApplicationDown, UsageError, WrongThread
 from .reasons import KILL, SHUTDOWN, Reason
@@ -182,6 +183,9 @@ class Host:
         """Ask the top-level actors one after the other, the youngest first; kill what does not end in time."""
         engine = self._engine
         deadline = engine.now() + timeout
+        for cell in list(engine.cells.values()):
+            if cell.elsewhere and cell.status == INIT:
+                cell.die(SHUTDOWN)  # its supervisor waits for the start, which may never end
         while engine.cells:
             for cell in reversed(list(engine.cells.values())):
                 if not cell.alive or (cell.parent is not None and cell.parent.alive):

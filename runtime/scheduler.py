@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Final
 from .address import LocalAddress
 from .calls import MAX_DEPTH, Call
 from .cell import MAX_BATCH, OPEN, SUSPENDED, Cell
-from .scope import SCOPE
 
 if TYPE_CHECKING:
     from .routing import Router
@@ -87,29 +86,28 @@ class Scheduler:
             return
         self._credit -= 1
         self._draining = True
+        self.context.run(self._place_inline, call, caller, fail_fast)
+
+    def _place_inline(self, call: Call, caller: Cell, fail_fast: bool) -> None:
         target = call.target
         if type(target) is LocalAddress:
             cell = target.cell
         else:
             call.target, cell = self.router.running(target, caller.namespace)
-        # Idle: nothing waits before the call, and who is idle does not wait for its maker either. Not itself:
-        # a handler of the caller must not take the caller's scope for its own.
+        # Idle: nothing waits before the call, and who is idle does not wait for its maker either.
         if (
             cell is not None
             and not cell.scheduled
             and cell.status == OPEN
-            and cell is not caller
             and call.depth <= MAX_DEPTH
             and self._answered_now(cell, call)
         ):
             return
         call.target = target
-        token = SCOPE.set(None)
         try:
             self.router.place(call, caller.namespace, fail_fast)
         finally:
             self._drain(MAX_BATCH)
-            SCOPE.reset(token)
 
     def _answered_now(self, cell: Cell, call: Call) -> bool:
         clock = time.perf_counter

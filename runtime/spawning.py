@@ -83,7 +83,7 @@ class Spawner:
         check_limit("mailbox_limit", mailbox_limit)
         check_placement(placement)
         engine.counters.spawned += 1
-        refusal = self._refusal(parent, name, namespace)
+        refusal = self._refusal(parent, name, namespace, placement)
         if refusal is not None:
             return refusal
         try:
@@ -117,9 +117,12 @@ class Spawner:
             if timer is not None:
                 timer.cancel()
 
-    def _refusal(self, parent: Cell | None, name: str | None, namespace: str | None) -> StartFailed | None:
+    def _refusal(
+        self, parent: Cell | None, name: str | None, namespace: str | None, placement: Placement
+    ) -> StartFailed | None:
         engine = self._engine
-        if (engine.stopping and parent is None) or (parent is not None and not parent.alive):
+        late = engine.stopping and (parent is None or placement == "process")
+        if late or (parent is not None and not parent.alive):
             return StartFailed(SHUTDOWN)
         space = namespace if namespace is not None else (parent.namespace if parent is not None else "")
         if name is not None and (holder := engine.router.holder_of(name, space)) is not None:

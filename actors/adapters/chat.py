@@ -57,7 +57,8 @@ class ChatAdapter:
         system, request, end = _frame(signature)
         messages = [system]
         for demo in demos:
-            messages.append(Message("user", f"{_filled(signature.inputs, demo)}\n\n{request}".lstrip()))
+            # Only the question asks; a demo's own is told by its answer. But no message may be empty.
+            messages.append(Message("user", _filled(signature.inputs, demo) or request))
             messages.append(Message("assistant", f"{_filled(signature.outputs, demo)}\n\n{end}"))
         messages.append(Message("user", f"{_filled(signature.inputs, inputs)}\n\n{request}".lstrip()))
         return messages

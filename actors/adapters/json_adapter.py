@@ -48,9 +48,10 @@ class JsonAdapter:
         for demo in demos:
             absent = [field.name for field in signature.fields.values() if field.name not in demo]
             note = f"(Not given in this example: {', '.join(absent)}.)" if absent else ""
-            messages.append(Message("user", _question(signature, demo, note)))
+            # Only the question asks; a demo's own is told by its answer. But no message may be empty.
+            messages.append(Message("user", _given(signature, demo, note) or _asked(signature)))
             messages.append(Message("assistant", _object(signature.outputs, demo)))
-        messages.append(Message("user", _question(signature, inputs)))
+        messages.append(Message("user", _given(signature, inputs, _asked(signature))))
         return messages
 
     def parse(self, signature: Signature, text: str, *, checking: Checking = "lenient") -> dict[str, Any]:
@@ -84,11 +85,14 @@ def _system(signature: Signature) -> str:
     return "\n\n".join(parts)
 
 
-def _question(signature: Signature, values: Mapping[str, Any], note: str = "") -> str:
-    names = ", ".join(f"`{name}`" for name in signature.output_names)
-    asked = f"Respond with a JSON object with the fields {names}, in this order, and nothing else."
+def _given(signature: Signature, values: Mapping[str, Any], further: str) -> str:
     given = _object(signature.inputs, values) if signature.inputs else ""
-    return "\n\n".join(part for part in (given, note, asked) if part)
+    return "\n\n".join(part for part in (given, further) if part)
+
+
+def _asked(signature: Signature) -> str:
+    names = ", ".join(f"`{name}`" for name in signature.output_names)
+    return f"Respond with a JSON object with the fields {names}, in this order, and nothing else."
 
 
 def _object(fields: Sequence[Field], values: Mapping[str, Any]) -> str:

@@ -188,11 +188,14 @@ def _maker(served: Call) -> ActorAddress | None:
 def _exceeded(refusal: Refusal) -> Exception:
     unit = {"money": " US dollars", "tokens": " tokens", "requests": " requests"}[refusal.part]
     window = "" if refusal.resets_in is None else f"; it begins anew in {refusal.resets_in:.0f} s"
+    # What is asked for is the longest answer there may be, which is often far more than is spent in the end.
+    bounded = refusal.part != "requests" and refusal.asked is not None
+    hint = "; a request reserves what its longest answer would use, which max_tokens bounds" if bounded else ""
     asked = "a request of unknown price" if refusal.asked is None else f"{refusal.asked} more"
     return lm_error(
         "budget",
         f"expected room in the budget of {refusal.account} ({refusal.limit}{unit}), "
-        f"got {asked} where {refusal.used} are spent or reserved{window}",
+        f"got {asked} where {refusal.used} are spent or reserved{window}{hint}",
         account=refusal.account,
         part=refusal.part,
         limit=refusal.limit,

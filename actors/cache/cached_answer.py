@@ -38,7 +38,6 @@ async def cached(actor: GenServer, session: Session, once: Callable[[], Awaitabl
         kind=setup.settings.kind,
         model=session.model or "",
         rollout=session.ask.rollout,
-        prompt=session.prompt,
     )
     id = session.id
     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from typing import Final
 
-from ..lm.values import LMRequest, canonical_json, prompt_hash
+from ..lm.values import LMRequest, canonical_json
 
 # Raise it when answers are written otherwise: older ones are then never found.
 _VERSION: Final = 2
@@ -23,7 +23,6 @@ def cache_key(
     kind: str,
     model: str | None = None,
     rollout: str | None = None,
-    prompt: str | None = None,
 ) -> str:
     """The key of a request, 64 hex digits: SHA-256 of its canonical JSON.
 
@@ -33,7 +32,6 @@ def cache_key(
         kind: its protocol.
         model: the model that is asked; by default the one that the request names.
         rollout: keeps requests apart that are alike otherwise, None for those that need not be.
-        prompt: ``prompt_hash`` of its messages, if that is known already.
     """
     asked = {
         "version": _VERSION,
@@ -41,7 +39,7 @@ def cache_key(
         "kind": kind,
         "model": model if model is not None else request.model,
         "rollout": rollout,
-        "prompt": prompt_hash(request.messages) if prompt is None else prompt,
+        "prompt": request.prompt,
         # As floats: 0 and 0.0 are one temperature.
         "temperature": None if request.temperature is None else float(request.temperature),
         "top_p": None if request.top_p is None else float(request.top_p),

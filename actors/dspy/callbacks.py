@@ -18,8 +18,22 @@ _TOOL: Final = "dspy_tool"
 _PARSE_FAILED: Final = "dspy_parse_failed"
 
 
-class EventCallback:
-    """A callback of DSPy; its methods are those of ``dspy.utils.callback.BaseCallback``.
+class Callback:
+    """A callback of DSPy, ``dspy.utils.callback.BaseCallback``, that hears only what it has a method for."""
+
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        """All others: of no interest."""
+        if not name.startswith("on_"):
+            raise AttributeError(name)
+        return _nothing
+
+
+def _nothing(**_: object) -> None:
+    """What is heard of all others."""
+
+
+class EventCallback(Callback):
+    """What DSPy does, told as events.
 
     Args:
         engine: for ids and time.
@@ -65,12 +79,6 @@ class EventCallback:
         else:
             self._pop(call_id)
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        """All other callbacks: of nothing that we tell."""
-        if not name.startswith("on_"):
-            raise AttributeError(name)
-        return _nothing
-
     def _start(self, call_id: str, name: str) -> None:
         with self._lock:
             self._begun[call_id] = (name, self._engine.clock.monotonic())
@@ -108,7 +116,3 @@ class EventCallback:
             data=data,
         )
         self._emit(event)
-
-
-def _nothing(**_: object) -> None:
-    """What is told of all other callbacks."""

@@ -10,11 +10,18 @@ import threading
 from collections import Counter
 from dataclasses import dataclass
 
+from ...runtime.errors import LMBudgetExceeded
 from ...runtime.gen_server import GenServer, NoReply, call
+from ...runtime.reasons import Reason, is_normal
 from ..lm.values import LMResponse
 from ..providers.messages import Complete
+from ..runs.budget import RunBudget, close_account, open_account
+from ..runs.messages import JournalInfo, JournalStatus, Outcome
 from ..runs.recorded_call import fingerprint, recorded
 from ..runs.scope import RunScope
+from ..runs.spending import Spending
+from ..runs.tries import HOPELESS, tried
+from .optimizer_messages import CannotGoOn
 
 _DIGITS = 32
 
@@ -54,21 +61,64 @@ class RecordedCall:
     provider: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class AskEnd:
+    """Call: answers the :class:`CannotGoOn` of a run whose model calls cannot go on, or None."""
+
+
 class JournaledProvider(GenServer):
     """Stands between DSPy and a provider for one run, ``dspy-run/<id>``; the run's journal stands left of it.
 
+    DSPy scores a failed call 0 and goes on. So what the next call would meet too, such as a key that is refused or a
+    spent budget, is told to the run (if it is an actor), which ends then.
+
     Args:
+        run: the run's id.
         provider: id of the provider.
+        budget: what the run may spend.
     """
 
-    def init(self, provider: str) -> None:
-        """Remember whom to ask."""
+    trap_exit = True  # so that terminate runs
+
+    async def init(self, run: str, provider: str, budget: RunBudget) -> None:
+        """Open the run's account, before there is any call."""
+        self._run = run
         self._provider = provider
+        self._spending = Spending()
+        self._end: CannotGoOn | None = None
+        journal: JournalStatus = await self.call(f"run-journal/{run}", JournalInfo(), timeout=None)
+        await open_account(self, run, budget, journal.paid)
 
     @call
     def complete(self, msg: RecordedCall) -> NoReply:
         """Serve a call in a task of its own."""
-        return self.serve(answered(self, msg, f"provider/{msg.provider or self._provider}"))
+        return self.serve(self._complete(msg))
+
+    @call
+    def end(self, msg: AskEnd) -> CannotGoOn | None:
+        """Why nothing more can be had, if so."""
+        return self._end
+
+    async def _complete(self, msg: RecordedCall) -> LMResponse:
+        target = f"provider/{msg.provider or self._provider}"
+        try:
+            return await self._spending.do(lambda: tried(lambda: answered(self, msg, target)))
+        except LMBudgetExceeded as error:
+            self._cannot_go_on("budget_exhausted", error.message)
+            raise
+        except HOPELESS as error:
+            self._cannot_go_on("failed", f"{error.code}: {error.message}")
+            raise
+
+    def _cannot_go_on(self, outcome: Outcome, why: str) -> None:
+        self._end = CannotGoOn(outcome, why)
+        if self.system.names.get(f"run/{self._run}") is not None:
+            self.cast(f"run/{self._run}", self._end)
+
+    async def terminate(self, reason: Reason) -> None:
+        """Nobody spends on the account any more."""
+        if is_normal(reason):
+            await close_account(self, self._run)
 
 
 async def answered(actor: GenServer, msg: RecordedCall, target: str) -> LMResponse:

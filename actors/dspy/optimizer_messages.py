@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..modules.program_state import ProgramState
+from ..runs.messages import Outcome
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +50,22 @@ class Evaluated:
     Attributes:
         score: from 0 to 1.
         examples: how many were looked at.
+        best: the program, if it is the best so far.
     """
 
     score: float
     examples: int
+    best: Optimized | None
+
+
+@dataclass(frozen=True, slots=True)
+class CannotGoOn:
+    """Cast to a run: a model call failed in a way that all others would too, so what follows means nothing.
+
+    Attributes:
+        outcome: how the run ends.
+        why: in words.
+    """
+
+    outcome: Outcome
+    why: str

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from ...runtime.errors import ConfigError
 from ..examples import Example
 from ..lm.values import canonical_json, plain_json
+from ..runs.budget import RunBudget
 from ..runs.fingerprint import check_same
 from ..runs.plan import checked_examples, data_hash, example_from_dict, example_to_dict
 
@@ -32,6 +33,7 @@ class OptimizerPlan:
         train: what ``trainset`` gets.
         validation: what ``valset`` gets; None gives none.
         seed: of the process's randomness, and of the optimizer's if it takes one.
+        budget: what it may spend.
     """
 
     run: str
@@ -45,6 +47,7 @@ class OptimizerPlan:
     train: tuple[Example, ...]
     validation: tuple[Example, ...] | None
     seed: int
+    budget: RunBudget
 
     def __post_init__(self) -> None:
         if ":" not in self.optimizer:
@@ -87,6 +90,7 @@ class OptimizerPlan:
             "train": [example_to_dict(each) for each in self.train],
             "validation": validation or [],
             "has_validation": validation is not None,
+            "budget": self.budget.to_dict(),
             "module": self.factory,
             "method": self.method,
             "fingerprint": self.fingerprint,
@@ -95,9 +99,11 @@ class OptimizerPlan:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
         """Read what :meth:`to_dict` wrote."""
-        told = {name: data[name] for name in cls.__dataclass_fields__ if name not in ("train", "validation")}
+        others = ("train", "validation", "budget")
+        told = {name: data[name] for name in cls.__dataclass_fields__ if name not in others}
         validation = tuple(map(example_from_dict, data["validation"])) if data["has_validation"] else None
-        return cls(train=tuple(map(example_from_dict, data["train"])), validation=validation, **told)
+        train, budget = tuple(map(example_from_dict, data["train"])), RunBudget.of(data["budget"])
+        return cls(train=train, validation=validation, budget=budget, **told)
 
 
 def examples_of(given: Iterable[Any], where: str) -> tuple[Example, ...]:

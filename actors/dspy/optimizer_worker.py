@@ -18,6 +18,7 @@ from ...runtime.gen_server import GenServer, NoReply, call
 from ..examples import Example
 from ..foreign_code import load
 from ..runs.scope import RunScope
+from .callbacks import Callback
 from .engine import lm_on
 from .journaled import Ordinals
 from .library import dspy
@@ -43,6 +44,7 @@ class OptimizerWorker(GenServer):
         self._plan = OptimizerPlan.from_dict(plan)
         self._ordinals = Ordinals()
         self._scores: set[float] = set()
+        self._best = (0, -1.0)
 
     @call
     def optimize(self, msg: Optimize) -> NoReply:
@@ -66,12 +68,15 @@ class OptimizerWorker(GenServer):
                 best: Any = optimizer(**arguments).compile(student, **compiling)
         except Exception as error:  # fault boundary: it is DSPy's code, and the user's
             raise unfolded(error, plan.method) from error
-        best.set_lm(None)  # it is ours, and means nothing elsewhere
-        return Optimized(state_of(best), json.loads(json.dumps(best.dump_state(), default=str)), self._score_of(best))
+        return _optimized(best, self._score_of(best))
 
-    def _evaluated(self, score: float, examples: int) -> None:
+    def _evaluated(self, program: Any, score: float, examples: int) -> None:
+        """Tell of an evaluation. The best is one of those on the most examples: others were on parts of the data."""
         self._scores.add(score)
-        self.cast(f"run/{self._plan.run}", Evaluated(score / 100, examples))
+        best = None
+        if (examples, score) > self._best and isinstance(program, dspy().Module):
+            self._best, best = (examples, score), _optimized(program, score / 100)
+        self.cast(f"run/{self._plan.run}", Evaluated(score / 100, examples, best))
 
     def _score_of(self, best: Any) -> float | None:
         """What the optimizer says of its best program. What ``Evaluate`` said counts to 100; other means to 1."""
@@ -116,6 +121,12 @@ class OptimizerWorker(GenServer):
         return lm_on(line, **options)
 
 
+def _optimized(program: Any, score: float | None) -> Optimized:
+    program = program.deepcopy()
+    program.set_lm(None)  # it is ours, and means nothing elsewhere
+    return Optimized(state_of(program), json.loads(json.dumps(program.dump_state(), default=str)), score)
+
+
 def _optimizer(path: str) -> Any:
     found = load(path, "optimizer")
     if inspect.isclass(found) and hasattr(found, "compile"):
@@ -124,26 +135,22 @@ def _optimizer(path: str) -> Any:
     raise ConfigError(f"expected {expected}, got {path!r}, at optimizer", path="optimizer", expected=expected, got=path)
 
 
-class _Evaluations:
-    """A callback of DSPy's: tells of each evaluation."""
+class _Evaluations(Callback):
+    """Tells of each evaluation."""
 
-    def __init__(self, tell: Callable[[float, int], None]) -> None:
+    def __init__(self, tell: Callable[[Any, float, int], None]) -> None:
         self._tell = tell
+        self._programs: dict[str, Any] = {}
+
+    def on_evaluate_start(self, call_id: str, instance: Any, inputs: Mapping[str, Any]) -> None:
+        """A program is to be evaluated."""
+        self._programs[call_id] = inputs["program"]
 
     def on_evaluate_end(self, call_id: str, outputs: Any, exception: BaseException | None = None) -> None:
-        """A program was evaluated."""
+        """It was."""
+        program = self._programs.pop(call_id)
         if exception is None and outputs is not None:
-            self._tell(float(outputs.score), len(outputs.results))
-
-    def __getattr__(self, name: str) -> Any:
-        """All other callbacks: of no interest."""
-        if not name.startswith("on_"):
-            raise AttributeError(name)
-        return _nothing
-
-
-def _nothing(**_: object) -> None:
-    """What is heard of all other callbacks."""
+            self._tell(program, float(outputs.score), len(outputs.results))
 
 
 def _seed(seed: int) -> None:

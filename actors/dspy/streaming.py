@@ -17,6 +17,7 @@ from ..adapter import FieldReader
 from ..adapters.chat_reader import ChatFieldReader
 from ..adapters.json_reader import JsonFieldReader
 from ..signatures.signature import Signature
+from .callbacks import Callback
 from .library import dspy
 from .xml_reader import XmlFieldReader
 
@@ -27,7 +28,7 @@ _PREDICTOR: ContextVar[Any] = ContextVar("dspex_dspy_predictor", default=None)
 _ADAPTER: ContextVar[Any] = ContextVar("dspex_dspy_adapter", default=None)
 
 
-class Tap:
+class Tap(Callback):
     """Stands where a program calls its model, and reads along; a callback of DSPy, to know who calls.
 
     Args:
@@ -76,12 +77,6 @@ class Tap:
         """An adapter writes the request, in this thread."""
         _ADAPTER.set(instance)
 
-    def __getattr__(self, name: str) -> Callable[..., None]:
-        """All other callbacks: of no interest."""
-        if not name.startswith("on_"):
-            raise AttributeError(name)
-        return _nothing
-
 
 class Reading:
     """Of one answer.
@@ -118,7 +113,3 @@ def _reader(adapter: Any, signature: Signature) -> FieldReader | None:
     if isinstance(adapter, library.XMLAdapter):
         return XmlFieldReader(signature.output_names)
     return ChatFieldReader(signature) if isinstance(adapter, library.ChatAdapter) else None
-
-
-def _nothing(**_: object) -> None:
-    """What is heard of all other callbacks."""

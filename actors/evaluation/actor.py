@@ -21,6 +21,8 @@ from ..modules.prediction import Prediction
 from ..runs.messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo, RunState, Wished
 from ..runs.recorded_host import RecordedHost
 from ..runs.scope import RunScope
+from ..runs.spending import Spending
+from ..runs.stopwatch import Stopwatch
 from ..runs.tries import HOPELESS, tried
 from ..signatures.signature import Signature
 from .journal import NOTHING, STATES, TRIAL, EvaluationJournal, Recalled, progress_of
@@ -58,10 +60,11 @@ class EvaluationRun(GenServer):
         # More would but wait at the module, where waiting counts against the time of a prediction.
         self._workers = min(plan.workers, status.max_concurrency)
         self._waiting: list[Call] = []
+        self._leaving: list[Call] = []
         self._report: EvaluationReport | None = None
         self._failure: Error | None = None
-        self._took: float | None = None
         self._journal = EvaluationJournal(self, plan.run_id) if plan.journaled else None
+        self._spending = Spending()
         self._evaluator = Evaluator(
             self._predict,
             self._score,
@@ -80,12 +83,14 @@ class EvaluationRun(GenServer):
             self.set_context(plan.context)
         self._trace = self.context.trace_id
         recalled = NOTHING if self._journal is None else await self._journal.recall(plan.dataset)
-        self._began = self.clock.monotonic() - recalled.elapsed
+        self._watch = Stopwatch(self.clock.monotonic, recalled.elapsed)
         evaluator.recall(recalled.rows)
         if recalled.ended is not None:
             evaluator.stop(recalled.ended)
         elif recalled.paused:
             evaluator.pause()
+        else:
+            self._watch.go()
         self._news = EvaluationNews(self, plan)
         self._news.started(self._progress(), self._workers)
         self._announce()
@@ -99,7 +104,7 @@ class EvaluationRun(GenServer):
             if recalled.ended is None:
                 await self._write("paused" if recalled.paused else "running")
             rows = await evaluator.run(self._plan.dataset)
-            self._took = recalled.elapsed if recalled.ended else self._elapsed()
+            self._watch.halt()
             if recalled.ended is None:
                 await self._write(self._ended())
         except (RunConflict, StoreError) as error:
@@ -136,7 +141,7 @@ class EvaluationRun(GenServer):
         if self._journal is None:
             return await work()
         try:
-            return await tried(work)
+            return await self._spending.do(lambda: tried(work))
         except (*HOPELESS, LMBudgetExceeded) as error:
             state = "budget_exhausted" if isinstance(error, LMBudgetExceeded) else "failed"
             raise RunStopped(f"{error.code}: {error.message}", run_id=self._plan.run_id, state=state) from error
@@ -154,7 +159,7 @@ class EvaluationRun(GenServer):
     def _kept(self) -> dict[str, Any]:
         stopped = self._evaluator.stopped
         why = None if stopped is None else stopped.message
-        return progress_of(self._progress(), self._elapsed(), correlation_id=self._trace, reason=why)
+        return progress_of(self._progress(), self._watch.seconds, correlation_id=self._trace, reason=why)
 
     def _ended(self) -> RunState:
         stopped = self._evaluator.stopped
@@ -166,9 +171,6 @@ class EvaluationRun(GenServer):
         done = len(evaluator.rows)
         score = evaluator.total_score / done if done else None
         return EvaluationProgress(self._plan.run_id, done, len(self._plan.dataset), evaluator.failures, score)
-
-    def _elapsed(self) -> float:
-        return self.clock.monotonic() - self._began if self._took is None else self._took
 
     # -- its end ---------------------------------------------------------------------------------
 
@@ -187,7 +189,10 @@ class EvaluationRun(GenServer):
                 self.reply(caller, self._report)
             else:
                 self.fail(caller, msg.value)
+        for caller in self._leaving:
+            self.reply(caller, self.status(RunInfo()))
         self._waiting.clear()
+        self._leaving.clear()
 
     @info
     def progress_noted(self, msg: Reply) -> None:
@@ -209,7 +214,7 @@ class EvaluationRun(GenServer):
             outcome=self._evaluator.outcome or "completed",
             reason=None if stopped is None else stopped.message,
             workers=self._workers,
-            duration=self._elapsed(),
+            duration=self._watch.seconds,
             correlation_id=self._trace,
             inputs=tuple(self._inputs),
         )
@@ -231,7 +236,7 @@ class EvaluationRun(GenServer):
         """How it is."""
         plan = self._plan
         name, now = plan.scorer.name, self._progress()
-        return EvaluationStatus(now, self._state, plan.module, name, self._workers, self._elapsed())
+        return EvaluationStatus(now, self._state, plan.module, name, self._workers, self._watch.seconds)
 
     @call
     async def pause(self, msg: PauseRun) -> EvaluationStatus | Fail:
@@ -244,9 +249,12 @@ class EvaluationRun(GenServer):
         return await self._turn(on=True)
 
     @call
-    def cancel(self, msg: CancelRun) -> EvaluationStatus:
-        """End it, requests in flight too."""
+    def cancel(self, msg: CancelRun) -> EvaluationStatus | NoReply:
+        """End it, requests in flight too; the answer follows when that is written down, and so final."""
         self._evaluator.stop("cancelled")
+        if self._report is None and self._failure is None:
+            self._leaving.append(self.caller)
+            return NoReply()
         return self.status(RunInfo())
 
     @info
@@ -262,8 +270,10 @@ class EvaluationRun(GenServer):
         if evaluator.outcome is None:
             if on:
                 evaluator.resume()
+                self._watch.go()
             else:
                 evaluator.pause()
+                self._watch.halt()
             self._announce()
             try:
                 await self._write("running" if on else "paused")

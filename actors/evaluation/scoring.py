@@ -155,6 +155,9 @@ def find_metric(metric: Metric) -> Judge | Callable[[Example, Prediction], Any]:
     found: object = _by_text(metric) if isinstance(metric, str) else metric
     if isinstance(found, Judge) and not isinstance(found, type):
         return found
+    if isinstance(found, type):  # it can be called, but what that gives is no score
+        got = f"the class {found.__qualname__}; give {found.__name__}()"
+        raise _refuse("a function of an example and a prediction", got)
     if not callable(found):
         raise _refuse("a function of an example and a prediction", type(found).__name__)
     try:
@@ -199,7 +202,8 @@ def read_score(found: object, metric: str) -> MetricResult:
             raise _no_score("a score, or (score, feedback)", pair, metric)
         score, feedback = pair[0], pair[1]
     try:
-        number = float(score) if isinstance(score, SupportsFloat) else math.nan
+        # Most are numbers, and to ask a protocol takes long.
+        number = float(score) if isinstance(score, int | float | SupportsFloat) else math.nan
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number <= 1:

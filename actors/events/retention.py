@@ -8,14 +8,11 @@ from typing import Final
 from ...runtime.clock import Clock
 from ...runtime.errors import StoreError
 
-KEPT_TYPES: Final = (
-    "config_updated",
-    "optimization_started",
-    "optimization_iteration",
-    "optimization_checkpoint",
-    "optimization_ended",
-)
-"""Types that a program starts again from; retention leaves them alone unless told otherwise."""
+KEPT_TYPES: Final = ("config_updated",)
+"""Types that an actor starts again from; retention leaves them alone unless told otherwise.
+
+Runs have a journal with a retention of its own: their events go as others do.
+"""
 
 _LONGEST_PAUSE: Final = 60.0
 

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Literal, TypeAlias, TypeVar
 
 from ...runtime.errors import Error
-from .values import LMRequest, LMResponse, canonical_json, estimate_tokens, prompt_hash
+from .values import LMRequest, LMResponse, canonical_json, estimate_tokens
 
 PromptType: TypeAlias = Literal["chat", "completion", "tool", "structured"]
 E = TypeVar("E", bound=Error)
@@ -78,7 +78,7 @@ def new_ai_context(
     return AIContext(
         provider=provider,
         model=model,
-        prompt_hash=prompt_hash(request.messages),
+        prompt_hash=request.prompt,
         prompt_tokens=estimate_tokens(request.messages),
         prompt_type=detect_prompt_type(request),
         estimated_cost=estimated_cost,

@@ -27,7 +27,6 @@ from .values import (
     Usage,
     estimate_tokens,
     message_dict,
-    prompt_hash,
 )
 
 E = TypeVar("E", bound=Event)
@@ -95,7 +94,6 @@ class LmReports:
         *,
         capture_prompts: bool,
         stream: bool = False,
-        prompt: str | None = None,
         tokens: int | None = None,
     ) -> str:
         """A request is about to be sent; the id of its ``lm_request`` event.
@@ -108,15 +106,15 @@ class LmReports:
             model: which model is asked.
             capture_prompts: whether its messages are kept.
             stream: it is to come in chunks.
-            prompt: the messages' ``prompt_hash``, if it is known already.
             tokens: their estimated tokens, if they are known already.
         """
         self._context = self._actor.context
         messages = request.messages
-        prompt = prompt_hash(messages) if prompt is None else prompt
         tokens = estimate_tokens(messages) if tokens is None else tokens
         kept = tuple(_captured(turn) for turn in messages) if capture_prompts else None
-        event = self._note(LmRequest, model, prompt_hash=prompt, prompt_tokens=tokens, stream=stream, messages=kept)
+        event = self._note(
+            LmRequest, model, prompt_hash=request.prompt, prompt_tokens=tokens, stream=stream, messages=kept
+        )
         self._outbox.emit(event)
         if self._actor.system.telemetry.listens(START):
             measured = {"system_time": self._actor.clock.time(), "prompt_tokens": tokens}

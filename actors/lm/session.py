@@ -28,7 +28,7 @@ from .failures import FAILURES, error_from_response, failure_of, lm_error
 from .reports import LmReports
 from .retries import pause
 from .setup import Setup
-from .values import UNKNOWN_USAGE, Attempt, LMResponse, Usage, estimate_tokens, prompt_hash
+from .values import UNKNOWN_USAGE, Attempt, LMResponse, Usage, estimate_tokens
 
 T = TypeVar("T")
 
@@ -51,7 +51,6 @@ class Session:
         id: of its first event, and thereby its own.
         attempts: its tries so far.
         deadline: when its time is up, on the loop's clock: the caller's deadline or the provider's own limit.
-        prompt: hash of the messages.
     """
 
     def __init__(
@@ -91,15 +90,12 @@ class Session:
         self._admission: str | None = None
         self._reservation: str | None = None
         request, tokens = ask.request, estimate_tokens(ask.request.messages)
-        # The messages are turned into JSON once: for the log, and for the cache's key.
-        self.prompt = prompt_hash(request.messages)
         self._tokens = tokens + (request.max_tokens or 0)
         self.id = self._reports.began(
             request,
             self.model,
             capture_prompts=house.capture_prompts,
             stream=stream,
-            prompt=self.prompt,
             tokens=tokens,
         )
 

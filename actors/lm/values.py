@@ -134,6 +134,14 @@ class LMRequest:
     tools: tuple[Mapping[str, Any], ...] | None = field(default=None, hash=False)
     tool_choice: str | Mapping[str, Any] | None = field(default=None, hash=False)
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
+    _prompt: str = field(default="", init=False, repr=False, compare=False)
+
+    @property
+    def prompt(self) -> str:
+        """:func:`prompt_hash` of the messages, taken once: the log, the cache and a run's journal need it."""
+        if not self._prompt:
+            object.__setattr__(self, "_prompt", prompt_hash(self.messages))
+        return self._prompt
 
     def __post_init__(self) -> None:
         self._check_messages()

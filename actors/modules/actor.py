@@ -347,7 +347,7 @@ class ModuleActor(Announcing):
 
     def _asks_itself(self) -> bool:
         scope = SCOPE.get()
-        return scope is not None and scope.call is not None and scope.call.serves(scope.cell)
+        return scope is not None and scope.call is not None and scope.cell in scope.call.served()
 
     @cast
     def prediction_closed(self, msg: PredictionClosed) -> None:

@@ -65,8 +65,12 @@ class ModulePool(GenServer):
 
     @call
     def hand_on(self, msg: Predict | PredictStream | GetState) -> NoReply:
-        """Have a worker answer it."""
-        return self.forward(self._least_busy())
+        """Have a worker answer it: who asks from within a prediction is answered by the worker that has that one.
+
+        Another one might wait for a turn behind predictions that wait, in the same way, for this one's.
+        """
+        asks = (each.name for each in self.caller.served() if each.name in self._names)
+        return self.forward(next(asks, None) or self._least_busy())
 
     @call
     def module_info(self, msg: ModuleInfo) -> NoReply:
@@ -158,7 +162,7 @@ class ModulePool(GenServer):
         """On the engine's thread, while whoever changed the name runs."""
         if entry.name in self._names and not self._telling:
             self._telling = True
-            self.send(self.myAddress, _Tell())
+            self.start_timer(0.0, _Tell())  # which a full mailbox does not refuse
 
     @info
     def tell(self, msg: _Tell) -> None:

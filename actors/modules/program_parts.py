@@ -59,22 +59,31 @@ def predictors_of(program: type[Module]) -> dict[str, Signature]:
     return found
 
 
+def classes_of(program: type[Module]) -> list[type[Module]]:
+    """The class of a program, and those of the programs that are its parts."""
+    walk = _Walk(lambda found, name: found)
+    walk.whole(program())
+    return list(dict.fromkeys(type(each) for each in walk.made.values() if isinstance(each, Module)))
+
+
 class _Walk:
     """One walk through the parts of an instance; each is replaced by what the walk makes of it.
 
     Args:
         visit: what is made of a predictor with this name.
         calls: what programs work with from then on.
+
+    Attributes:
+        made: the parts, by whose each is (0 or the id of an instance) and what it was made of; all outlive the walk.
     """
 
     def __init__(self, visit: Callable[[Predict, str], Predict], calls: ModelCalls | None = None) -> None:
         self._visit, self._calls = visit, calls
-        # By whose it is and what it was made of: (0 or the instance, the part). All of them outlive the walk.
-        self._made: dict[tuple[int, int], object] = {}
+        self.made: dict[tuple[int, int], object] = {}
 
     def whole(self, given: Module) -> Module:
         """The program itself."""
-        made = self._made[0, id(given)] = self._copy(given, "")
+        made = self.made[0, id(given)] = self._copy(given, "")
         return self._fill(made, given, "")
 
     def _copy(self, given: Module, name: str) -> Module:
@@ -107,14 +116,14 @@ class _Walk:
 
     def _one(self, given: Part, name: str, whose: int) -> object:
         key = whose, id(given)
-        if key in self._made:
-            return self._made[key]
+        if key in self.made:
+            return self.made[key]
         if isinstance(given, Predict):
-            self._made[key] = self._visit(given, name)
+            self.made[key] = self._visit(given, name)
         else:
-            self._made[key] = made = self._copy(given, name)
+            self.made[key] = made = self._copy(given, name)
             self._fill(made, given, name)
-        return self._made[key]
+        return self.made[key]
 
 
 def _attributes(work: Module) -> Iterator[tuple[str, object]]:

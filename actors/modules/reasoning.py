@@ -13,4 +13,4 @@ def with_reasoning(given: Signature) -> Signature:
     """The signature with an output ``reasoning`` before the others, unless it has one."""
     if REASONING in given.output_names:
         return given
-    return given.prepend(REASONING, to="outputs", description="Think step by step.")
+    return given.prepend(REASONING, to="outputs", desc="Think step by step.")

@@ -7,13 +7,14 @@ candidates travel with the calls.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
 from ...runtime.calls import Call
-from ...runtime.errors import Error, RunError, RunStopped
-from ...runtime.gen_server import Continue, GenServer, NoReply, call, info
+from ...runtime.errors import Error, RunConflict, RunError, RunStopped, StoreError
+from ...runtime.gen_server import Continue, Fail, GenServer, NoReply, call, info
 from ...runtime.messages import TaskDone, TaskFailed
 from ...runtime.reasons import describe
 from ..modules.program_state import ProgramState
@@ -76,6 +77,12 @@ class OptimizationRun(GenServer):
 
     async def handle_continue(self, value: Any) -> None:
         """See how far it is, and go on."""
+        try:
+            await self._begin()
+        except (RunConflict, StoreError) as error:
+            await self._lose(error)
+
+    async def _begin(self) -> None:
         journal = await self._journal()
         self._last = journal.progress
         if journal.state in OVER:
@@ -87,7 +94,8 @@ class OptimizationRun(GenServer):
         await bench.recall()
         if journal.state == "paused":
             self._state = "paused"
-            bench.going.clear()
+        else:
+            bench.go()
         await open_account(self, plan.run, plan.budget, journal.paid)
         if not self._last:
             self._news.started()
@@ -123,6 +131,13 @@ class OptimizationRun(GenServer):
             end = _End("failed", reason=describe(msg.reason))
         await self._finish(end)
 
+    async def _lose(self, error: RunConflict | StoreError) -> None:
+        """The journal is another process's, or cannot be used: here the run has failed, and the file says no more."""
+        self._state = "failed"
+        self._last = {**self._last, "reason": f"{error.code}: {error.message}"}
+        await close_account(self, self._plan.run)
+        self._over(await self._journal())
+
     async def _finish(self, end: _End) -> None:
         bench = self._bench
         assert bench is not None
@@ -132,12 +147,16 @@ class OptimizationRun(GenServer):
             self._plan, outcome=end.outcome, score=score, base_score=bench.base_score, paid=journal.paid
         )
         self._state, self._reason = end.outcome, end.reason
-        self._last = self._progress() | {
+        self._last = self.progress() | {
             "best": ProgramState(state.predictors, {**state.provenance, **made}).to_dict(),
             "best_score": score,
             "reason": end.reason,
         }
-        await self.call(self._journal_name, Record(progress=self._last, state=end.outcome), timeout=None)
+        try:
+            await self.call(self._journal_name, Record(progress=self._last, state=end.outcome), timeout=None)
+        except (RunConflict, StoreError) as error:
+            await self._lose(error)
+            return
         self._news.ended(
             end.outcome,
             steps=len(bench.steps),
@@ -192,10 +211,9 @@ class OptimizationRun(GenServer):
         """See :class:`~.runs.trials.Watcher`."""
         self._news.candidate(state, trial)
 
-    async def trial_done(self, trial: Trial) -> None:
+    def trial_done(self, trial: Trial) -> None:
         """See :class:`~.runs.trials.Watcher`."""
         self._news.trial(trial)
-        await self._write()
         self._announce()
 
     async def step_done(self, step: Step, *, again: bool) -> None:
@@ -207,10 +225,10 @@ class OptimizationRun(GenServer):
         best, _ = self._best(bench)
         paid = (await self._journal()).paid
         self._news.step(step, base_score=bench.base_score, best=best.key, paid=paid)
-        await self._write()
         self._announce()
 
-    def _progress(self) -> dict[str, Any]:
+    def progress(self) -> dict[str, Any]:
+        """See :class:`~.runs.trials.Watcher`."""
         plan, bench = self._plan, self._bench
         assert bench is not None
         best, score = self._best(bench)
@@ -233,7 +251,7 @@ class OptimizationRun(GenServer):
     def _status(self, journal: JournalStatus) -> RunStatus:
         plan = self._plan
         running = self._bench is not None and self._state not in OVER
-        now = self._progress() if running else self._last
+        now = self.progress() if running else self._last
         best = now.get("best")
         return RunStatus(
             run=plan.run,
@@ -272,16 +290,14 @@ class OptimizationRun(GenServer):
         return NoReply()
 
     @call
-    async def pause(self, _: PauseRun) -> NoReply:
+    async def pause(self, _: PauseRun) -> NoReply | Fail:
         """Begin nothing further."""
-        await self._pause()
-        return self.serve(self._told())
+        return await self._turned(self._pause)
 
     @call
-    async def resume(self, _: ResumeRun) -> NoReply:
+    async def resume(self, _: ResumeRun) -> NoReply | Fail:
         """Go on."""
-        await self._resume()
-        return self.serve(self._told())
+        return await self._turned(self._resume)
 
     @call
     def cancel(self, _: CancelRun) -> NoReply:
@@ -297,23 +313,29 @@ class OptimizationRun(GenServer):
         """Somebody asked for it through the file of runs."""
         if msg.wish == "cancel":
             self._cancel()
-        elif msg.wish == "pause":
-            await self._pause()
         else:
-            await self._resume()
+            with suppress(RunConflict, StoreError):  # the work meets it too
+                await (self._pause if msg.wish == "pause" else self._resume)()
+
+    async def _turned(self, turn: Callable[[], Awaitable[None]]) -> NoReply | Fail:
+        try:
+            await turn()
+        except (RunConflict, StoreError) as error:
+            return Fail(error)
+        return self.serve(self._told())
 
     async def _pause(self) -> None:
         if self._state == "running" and self._bench is not None:
             self._state = "paused"
-            self._bench.going.clear()
+            self._bench.pause()
             await self._write("paused")
             self._announce()
 
     async def _resume(self) -> None:
         if self._state == "paused" and self._bench is not None:
-            self._state = "running"
             await self._write("running")
-            self._bench.going.set()
+            self._state = "running"
+            self._bench.go()
             self._announce()
 
     def _cancel(self) -> None:
@@ -335,8 +357,8 @@ class OptimizationRun(GenServer):
         return status
 
     async def _write(self, state: RunState | None = None) -> None:
-        await self.call(self._journal_name, Record(progress=self._progress(), state=state), timeout=None)
+        await self.call(self._journal_name, Record(progress=self.progress(), state=state), timeout=None)
 
     def _announce(self) -> None:
         over = self._bench is None or self._state in OVER
-        self._news.announce(self._state, self._last if over else self._progress())
+        self._news.announce(self._state, self._last if over else self.progress())

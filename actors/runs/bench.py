@@ -36,6 +36,7 @@ from .recorded_host import RecordedHost
 from .rows import decode_row, encode_row, row_key
 from .scope import RunScope
 from .spending import Spending
+from .stopwatch import Stopwatch
 from .trials import Step, Trial, Watcher
 from .tries import HOPELESS, tried
 
@@ -57,7 +58,6 @@ class RunBench:
         best, best_score: what was told to be the best so far; None before anything was.
         base_score: the score that was told first.
         stop: why the work is to end, or None.
-        going: set, unless the run is paused.
     """
 
     predictors: Mapping[str, Signature]
@@ -76,8 +76,7 @@ class RunBench:
         self.best_score: float | None = None
         self.base_score: float | None = None
         self.stop: RunStopped | None = None
-        self.going = asyncio.Event()
-        self.going.set()
+        self._going = asyncio.Event()
         self.trials: dict[str, Trial] = {}
         self.steps: dict[int, Step] = {}
         self._actor = actor
@@ -86,7 +85,7 @@ class RunBench:
         self._journal = f"run-journal/{plan.run}"
         self._slots = asyncio.Semaphore(plan.workers)
         self._spending = Spending()
-        self._began = actor.clock.monotonic() - elapsed
+        self._watch = Stopwatch(actor.clock.monotonic, elapsed)
         self._since_best = 0
         self._failures: list[Entry] = []
         self._met: set[str] = set()  # keys of the states that were tried
@@ -105,8 +104,18 @@ class RunBench:
 
     @property
     def elapsed(self) -> float:
-        """Seconds of work, over all starts."""
-        return self._actor.clock.monotonic() - self._began
+        """Seconds of work, over all starts; not those of pauses."""
+        return self._watch.seconds
+
+    def go(self) -> None:
+        """Begin, or go on after a pause."""
+        self._watch.go()
+        self._going.set()
+
+    def pause(self) -> None:
+        """Begin no further example."""
+        self._watch.halt()
+        self._going.clear()
 
     # -- the port ----------------------------------------------------------------------------------
 
@@ -133,13 +142,16 @@ class RunBench:
                     return
 
         async with asyncio.TaskGroup() as workers:
-            rows = Gathering(workers, self._record, problems)
+            rows = Gathering(workers, self._record, problems, self._plan.workers)
             for _ in range(min(self._plan.workers, self._plan.batch, len(examples))):
                 workers.create_task(worker())
+        rest = rows.rest()
         if problems:
+            if rest:
+                await self._record(*rest)
             raise next((error for error in problems if not isinstance(error, RunStopped)), problems[0])
         outcomes = [done[index] for index in range(len(examples))]
-        await self._trial_done(trial, state, outcomes, trace)
+        await self._trial_done(trial, state, outcomes, trace, rest)
         return outcomes
 
     async def ask(self, prompt: str, *, trial: str, ordinal: int = 0, temperature: float | None = None) -> str:
@@ -181,7 +193,7 @@ class RunBench:
         again = self.steps.get(step) == done  # a step that a budget cut short is another one when it is whole
         self.steps[step] = done
         if not again:
-            await self._record(done.entry)
+            await self._record(done.entry, progress=self._watcher.progress())
         await self._watcher.step_done(done, again=again)
         if self._plan.patience and self._since_best >= self._plan.patience:
             raise self._stop("stopped_early", f"no better score in {self._since_best} steps")
@@ -258,7 +270,7 @@ class RunBench:
 
     async def _turn(self) -> None:
         """Wait while the run is paused, and see whether anything is to be begun at all."""
-        await self.going.wait()
+        await self._going.wait()
         self._check()
 
     def _check(self) -> None:
@@ -274,14 +286,18 @@ class RunBench:
             self.stop = RunStopped(message, run_id=self._plan.run, outcome=outcome, why=why)
         return RunStopped(self.stop.message, **self.stop.facts)
 
-    async def _trial_done(self, name: str, state: ProgramState, outcomes: Sequence[Outcome], traced: bool) -> None:
+    async def _trial_done(
+        self, name: str, state: ProgramState, outcomes: Sequence[Outcome], traced: bool, rows: Sequence[Entry]
+    ) -> None:
         errors = sum(outcome.error is not None for outcome in outcomes)
         score = sum(outcome.score for outcome in outcomes) / len(outcomes) if outcomes else 0.0
         done = Trial(name, len(outcomes), errors, score, traced, state.key)
         if self.trials.get(name) != done:
             self.trials[name] = done
-            await self._record(done.entry)
-            await self._watcher.trial_done(done)
+            await self._record(*rows, done.entry, progress=self._watcher.progress())
+            self._watcher.trial_done(done)
+        elif rows:
+            await self._record(*rows)
 
     async def _keep_failures(self) -> None:
         """The optimizer goes on after failures: they decide what it does now, so they are what they were for ever.
@@ -292,5 +308,5 @@ class RunBench:
             kept, self._failures = self._failures, []
             await self._record(*kept)
 
-    async def _record(self, *entries: Entry) -> None:
-        await self._actor.call(self._journal, Record(entries), timeout=None)
+    async def _record(self, *entries: Entry, progress: Mapping[str, Any] | None = None) -> None:
+        await self._actor.call(self._journal, Record(entries, progress=progress), timeout=None)

@@ -54,6 +54,10 @@ class RunBudget:
         if isinstance(given, RunBudget):
             return given
         known = [each.name for each in fields(cls)]
+        if given is not None and not isinstance(given, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise ConfigError(
+                f"expected the parts {', '.join(known)}, got {type(given).__name__}, at budget", path="budget"
+            )
         for name in given or {}:
             if name not in known:
                 hint = did_you_mean(name, known)

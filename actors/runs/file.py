@@ -37,11 +37,12 @@ class RunFile:
 
     Attributes:
         path: the same.
+        lock: who holds it is the only one of this process that reads or writes.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
-        self._lock = threading.RLock()
+        self.lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
 
     @property
@@ -57,7 +58,7 @@ class RunFile:
             StoreCorrupt: it is no file of runs, or is damaged.
             StoreUnavailable: it cannot be used.
         """
-        with self._lock, self._translated():
+        with self.lock, self._translated():
             yield self._open()
 
     @contextmanager
@@ -75,7 +76,7 @@ class RunFile:
 
     def close(self) -> None:
         """Let go of it; what was in memory is gone."""
-        with self._lock:
+        with self.lock:
             if self._db is not None:
                 self._db.close()
                 self._db = None

@@ -6,10 +6,11 @@ import hashlib
 import inspect
 import json
 import sys
-from collections.abc import Mapping
-from dataclasses import is_dataclass
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import fields, is_dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from ...runtime.errors import RunConflict
 
@@ -49,26 +50,55 @@ def code_of(code: object, name: str) -> str:
         name: what it is called.
     """
     if isinstance(code, partial):
-        return f"{code_of(code.func, name)} {code.args} {code.keywords}"
-    told = f" {code!r}" if is_dataclass(code) else ""
-    return f"{name}{told} {source_hash(code if inspect.isroutine(code) else type(code))}".strip()
+        return f"{code_of(code.func, name)} {_value(code.args)} {_value(code.keywords)}"
+    told = f" {_value(code)}" if is_dataclass(code) else ""
+    return f"{name}{told} {source_hash(code)}".strip()
 
 
-def source_hash(code: object) -> str:
-    """Changes with the source of a function, or of a class and those of the user's that it inherits from.
+def source_hash(*code: object) -> str:
+    """Changes with the source of functions, and of classes and those of the user's that they inherit from.
 
-    Empty if there is none: written in C, or at a prompt.
+    An object stands for its class. Empty if there is no source: written in C, or at a prompt.
     """
-    parts = [code, *_inherited(code)] if isinstance(code, type) else [code]
+    parts = [part for each in code for part in _with_inherited(each)]
+    source = "".join(map(_source, dict.fromkeys(parts)))
+    return hashlib.sha256(source.encode()).hexdigest()[:16] if source else ""
+
+
+def _with_inherited(code: object) -> list[Any]:
+    if inspect.isroutine(code):
+        return [code]
+    found = code if isinstance(code, type) else type(code)
+    return [each for each in found.__mro__ if each is found or _of_the_user(each)]
+
+
+def _of_the_user(code: type) -> bool:
+    return code.__module__.partition(".")[0] not in _NOT_THE_USERS
+
+
+def _source(code: Any) -> str:
     try:
-        source = "".join(inspect.getsource(part) for part in parts)  # type: ignore[arg-type]
+        return inspect.getsource(code)
     except (OSError, TypeError):
         return ""
-    return hashlib.sha256(source.encode()).hexdigest()[:16]
 
 
-def _inherited(code: type) -> list[type]:
-    return [base for base in code.__mro__[1:] if base.__module__.partition(".")[0] not in _NOT_THE_USERS]
+def _value(value: object) -> str:
+    """As ``repr``, but the same in each process: no address in memory, no set in the order of its hashes."""
+    if inspect.isroutine(value) or isinstance(value, type):
+        return f"{value.__qualname__} {source_hash(value)}".strip()
+    if isinstance(value, partial):
+        return f"partial({_value(value.func)}, {_value(value.args)}, {_value(value.keywords)})"
+    if is_dataclass(value):
+        told = ", ".join(f"{each.name}={_value(getattr(value, each.name))}" for each in fields(value) if each.repr)
+        return f"{type(value).__qualname__}({told})"
+    if type(value) in (list, tuple, set, frozenset):
+        entries = map(_value, cast("Iterable[object]", value))
+        return f"({', '.join(sorted(entries) if isinstance(value, AbstractSet) else entries)})"
+    if type(value) is dict:
+        pairs = cast("dict[object, object]", value).items()
+        return f"{{{', '.join(f'{_value(key)}: {_value(each)}' for key, each in pairs)}}}"
+    return type(value).__qualname__ if type(value).__repr__ is object.__repr__ else repr(value)
 
 
 def _told(part: str, old: str | None, new: str | None) -> list[str]:

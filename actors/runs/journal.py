@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from ...runtime.calls import Call
 from ...runtime.errors import Error, RunConflict, StoreError
-from ...runtime.gen_server import GenServer, NoReply, call, info
-from ...runtime.messages import TaskDone
+from ...runtime.gen_server import GenServer, NoReply, Stop, call, info
+from ...runtime.messages import TaskDone, TaskFailed
 from ...runtime.reasons import Reason, is_normal
 from .messages import (
     OVER,
@@ -66,6 +66,7 @@ class RunJournal(GenServer):
         """Take the run, and learn what it has recorded."""
         self._run = run
         self._store = store
+        self._pen = await self.run_blocking(store.take_pen, run)
         stored = await self.run_blocking(store.begin, run, kind, plan)
         self._known = await self.run_blocking(store.keys, run)
         self._paid = stored.paid
@@ -74,6 +75,8 @@ class RunJournal(GenServer):
         self._recalled = self._recorded = 0
         self._waiting: list[tuple[Record, Call]] = []
         self._writing: list[tuple[Record, Call]] = []
+        self._busy = False  # with a transaction
+        self._wish: Wish | None = None
         self.start_timer(HEARTBEAT, _Beat())
 
     @call
@@ -109,28 +112,38 @@ class RunJournal(GenServer):
     # -- writing -----------------------------------------------------------------------------------
 
     def _flush(self) -> None:
-        if not self._writing and self._waiting:
-            self._writing, self._waiting = self._waiting, []
-            records = [record for record, _ in self._writing]
-            self.detach(self._write(records), tag=_FLUSHED)
+        if self._waiting and not self._busy:
+            self._begin()
+
+    def _begin(self) -> None:
+        self._busy = True
+        self.detach(self._write_waiting(), tag=_FLUSHED)
+
+    async def _write_waiting(self) -> _Written:
+        # Only now: answers that came together are written together.
+        self._writing, self._waiting = self._waiting, []
+        return await self._write([record for record, _ in self._writing])
 
     async def _write(self, records: list[Record]) -> _Written:
         try:
             return _Written(await self.run_blocking(self._commit, records), None)
         except (StoreError, RunConflict) as error:
             return _Written(None, error)
+        except (TypeError, ValueError) as error:
+            return _Written(None, StoreError(f"expected what is JSON, got {error}, at run-journal/{self._run}"))
 
     def _commit(self, records: list[Record]) -> Wish | None:
         # On a thread of its own; only one at a time.
         entries, paid, progress, state = _together(records)
-        return self._store.write(self._run, entries, paid=self._paid + paid, progress=progress, state=state)
+        paid += self._paid
+        return self._store.write(self._run, entries, pen=self._pen, paid=paid, progress=progress, state=state)
 
     @info
     def written(self, msg: TaskDone) -> None:
         """A transaction is over: answer who waits for it, begin the next."""
         outcome, group = msg.value, self._writing
         assert isinstance(outcome, _Written)
-        self._writing = []
+        self._writing, self._busy = [], False
         for record, caller in group:
             if outcome.error is not None:
                 self.fail(caller, outcome.error)
@@ -141,25 +154,34 @@ class RunJournal(GenServer):
             self._known.update((entry.kind, entry.key) for entry in record.entries)
             self._recorded += len(record.entries)
             self.reply(caller, None)
-        if outcome.wish is not None:
-            self._tell(outcome.wish)
+        self._wish = outcome.wish or self._wish
+        self._tell()
         self._flush()
 
-    def _tell(self, wish: Wish) -> None:
-        address = self.system.names.get(f"run/{self._run}")
-        if address is not None and address.address is not None:
-            self.send(address.address, Wished(wish))
+    @info
+    def write_failed(self, msg: TaskFailed) -> Stop:
+        """A defect: nobody is to wait for ever."""
+        return Stop(msg.reason)
+
+    def _tell(self) -> None:
+        """Tell the run what was asked of it; one that is just being restarted hears of it with the next transaction."""
+        entry = self.system.names.get(f"run/{self._run}")
+        if self._wish is not None and entry is not None and entry.address is not None and entry.state == "running":
+            self.send(entry.address, Wished(self._wish))
+            self._wish = None
 
     @info
     def beat(self, _: _Beat) -> None:
         """A sign of life, and a look whether somebody asked for something."""
         self.start_timer(HEARTBEAT, _Beat())
-        if not self._writing and self._state not in OVER:
-            self.detach(self._write([]), tag=_FLUSHED)
+        if not self._busy and self._state not in OVER:
+            self._begin()
 
     async def terminate(self, reason: Reason) -> None:
         """Write what waits, and let go of the run if it is not to be started again: who does need not wait."""
         group = self._writing + self._waiting
+        # A transaction that is under way is over then, or is never begun: what it would write is written here.
+        self._pen = await self.run_blocking(self._store.take_pen, self._run)
         outcome = await self._write([record for record, _ in group]) if group else _Written(None, None)
         for _, caller in group:
             if outcome.error is None:

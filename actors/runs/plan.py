@@ -44,6 +44,7 @@ class RunPlan:
         prompt_provider: id of the provider whose model writes instructions.
         prompt_model: which model; None takes the provider's default.
         prompt_models: which one that is, in words.
+        judges: which models judge, in words; None if none does.
     """
 
     run: str
@@ -63,11 +64,12 @@ class RunPlan:
     prompt_provider: str
     prompt_model: str | None
     prompt_models: str
+    judges: str | None = None
 
     @property
     def fingerprint(self) -> dict[str, str]:
         """What must be the same for a run to go on: a word or a hash for each part of its code, data and settings."""
-        return {
+        parts = {
             "module": self.module,
             **self.program.fingerprint,
             "metric": code_of(self.scorer.metric, self.scorer.name),
@@ -80,6 +82,7 @@ class RunPlan:
             "train": data_hash(self.train),
             "validation": data_hash(self.validation),
         }
+        return parts if self.judges is None else parts | {"judge": self.judges}
 
     def to_dict(self) -> dict[str, Any]:
         """As JSON."""
@@ -141,6 +144,8 @@ def checked_examples(given: Iterable[Example | Mapping[str, Any]], where: str) -
         ConfigError: one is something else.
     """
     found: list[Example] = []
+    if not isinstance(given, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise _refuse("a list of examples", type(given).__name__, where)
     for index, each in enumerate(given):
         if not isinstance(each, Mapping):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise _refuse("an Example or a mapping", type(each).__name__, f"{where}[{index}]")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
@@ -14,6 +13,7 @@ from ..configuration.settings import ModuleSettings, Settings
 from ..foreign_code import load
 from ..lm.values import canonical_json
 from ..modules.messages import GetState, ModuleInfo, ModuleStatus
+from ..modules.program_parts import check_program, classes_of
 from ..modules.program_state import ProgramState
 from ..signatures.signature import Signature
 from .fingerprint import source_hash
@@ -103,7 +103,7 @@ async def program_of(ask: Asking, module: str) -> Program:
 def _declared(signature: Signature, *, instructions: bool) -> str:
     """What a predictor is without any state; its classes, if it has some, as a hash."""
     classes = dict.fromkeys(cls for field in signature.fields.values() for cls in field.type.classes)
-    sources = f" {hashlib.sha256(''.join(map(source_hash, classes)).encode()).hexdigest()[:16]}" if classes else ""
+    sources = f" {source_hash(*classes)}" if classes else ""
     told = f" {signature.instructions}" if instructions and signature.instructions else ""
     return f"{signature.text}{told}{sources}"
 
@@ -125,10 +125,20 @@ async def models_of(ask: Asking, provider: str, model: str | None) -> str:
 
 
 async def _settings(ask: Asking, module: str) -> dict[str, str]:
-    """The settings that make up a module's code, and the source of its class if it has one."""
+    """The settings that make up a module's code, and the source of what they name."""
     try:
         settings: ModuleSettings = await ask(CONFIG, GetModuleSettings(module))
     except ConfigError:
         return {}  # started without configuration
     told = {"settings": canonical_json(settings.model_dump(mode="json", exclude=_NO_CODE, exclude_none=True))}
-    return told if settings.program is None else told | {"code": source_hash(load(settings.program, "program"))}
+    code = _code(settings)
+    return told | {"code": source_hash(*code)} if code else told
+
+
+def _code(settings: ModuleSettings) -> list[object]:
+    """The classes of a program and its parts; functions that are tools, or choose among answers."""
+    given = [("metric", settings.metric), *(("tools", tool) for tool in settings.tools or ())]
+    code = [load(path, at) for at, path in given if isinstance(path, str) and ":" in path]
+    if settings.program is not None:
+        code += classes_of(check_program(load(settings.program, "program")))
+    return code

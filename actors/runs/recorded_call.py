@@ -13,14 +13,14 @@ from typing import Any, Final, TypeVar
 from ...runtime.errors import LMError, StoreError
 from ...runtime.gen_server import GenServer
 from ..lm.codec import decode_response, encode_response
-from ..lm.values import LMRequest, LMResponse, Usage, canonical_json, message_dict
+from ..lm.values import LMRequest, LMResponse, Usage, canonical_json
 from ..providers.messages import Ask
 from .messages import Entry, Paid, Recall, Record
 from .scope import RunScope
 
 A = TypeVar("A", bound=Ask)
 _USED: Final = tuple(field.name for field in fields(Usage))
-_ASKED: Final = tuple(field.name for field in fields(LMRequest) if field.name not in ("messages", "_"))
+_ASKED: Final = tuple(field.name for field in fields(LMRequest) if field.name not in ("messages", "_prompt"))
 
 
 async def recorded(
@@ -114,7 +114,7 @@ def fingerprint(ask: Ask) -> str:
     """SHA-256 of what is asked, and how."""
     request = ask.request
     asked = {
-        "messages": [message_dict(message) for message in request.messages],
+        "prompt": request.prompt,
         **{name: getattr(request, name) for name in _ASKED},
         "rollout": ask.rollout,
     }

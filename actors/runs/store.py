@@ -69,6 +69,7 @@ class RunStore:
         self._clock = clock or SystemClock()
         self._given = owner
         self._file = RunFile(path)
+        self._writers: dict[str, object] = {}
 
     @property
     def owner(self) -> Owner:
@@ -185,23 +186,28 @@ class RunStore:
         Raises:
             RunError: there is none, or it is over.
         """
-        run = self.get(id)
-        if run.state in OVER:
-            raise RunError(f"expected a run that goes on, got {id!r}, which is over: {run.state}", run_id=id)
         with self._file.transaction() as db:
+            run = self.get(id)
+            if run.state in OVER:
+                raise RunError(f"expected a run that goes on, got {id!r}, which is over: {run.state}", run_id=id)
             if wish == "cancel" and run.owner is None:
                 db.execute(_CANCEL, (self._clock.time(), id))
             else:
                 db.execute("UPDATE runs SET wish = ? WHERE id = ?", (wish, id))
         return self.get(id)
 
-    def forget(self, older: float) -> int:
-        """Forget runs that are over and were last written before ``older`` (epoch seconds); how many."""
+    def forget(self, older: float, *, spare: str | None = None) -> int:
+        """Forget runs that are over and were last written before ``older`` (epoch seconds); how many.
+
+        Args:
+            older: that time.
+            spare: the id of one that stays however old it is.
+        """
         marks = ", ".join("?" * len(OVER))
         with self._file.transaction() as db:
             return db.execute(
-                f"DELETE FROM runs WHERE updated < ? AND state IN ({marks})",  # noqa: S608 - only marks are put in
-                (older, *sorted(OVER)),
+                f"DELETE FROM runs WHERE updated < ? AND id IS NOT ? AND state IN ({marks})",  # noqa: S608 - only marks
+                (older, spare, *sorted(OVER)),
             ).rowcount
 
     # -- the journal of a run ------------------------------------------------------------------------
@@ -225,27 +231,40 @@ class RunStore:
             rows = db.execute("SELECT key, value FROM entries WHERE run = ? AND kind = ? ORDER BY seq", (id, kind))
             return [Entry(kind, key, value) for key, value in rows]
 
+    def take_pen(self, id: str) -> object:
+        """Be the only one here who writes to a run: who took the pen before is refused from now on.
+
+        A journal that was killed may have left a thread that is about to write: it has written before this returns, or
+        never will.
+        """
+        with self._file.lock:
+            pen = self._writers[id] = object()
+        return pen
+
     def write(
         self,
         id: str,
         entries: Sequence[Entry] = (),
         *,
+        pen: object | None = None,
         paid: Paid | None = None,
         progress: Mapping[str, Any] | None = None,
         state: RunState | None = None,
     ) -> Wish | None:
-        """Write to one's own run, all or nothing; also a sign of life.
+        """Write to one's own run, all or nothing; also a sign of life. A given ``pen`` must be the last one taken.
 
         Returns:
             What somebody has asked of the run meanwhile; it is told once, but a cancel until the run is over: it
             must not be lost with a process that heard of it.
 
         Raises:
-            RunConflict: the run has another owner now.
+            RunConflict: the run has another owner now, or the pen is another's.
             StoreError: the file cannot be written.
         """
         now = self._clock.time()
         with self._file.transaction() as db:
+            if pen is not None and self._writers.get(id) is not pen:
+                raise RunConflict(f"expected the journal of the run {id!r}, got one that was replaced", run_id=id)
             row = db.execute("SELECT wish, token, owner FROM runs WHERE id = ?", (id,)).fetchone()
             if row is None or row[1] != self.owner.token:
                 owner = "nobody" if row is None or row[2] is None else str(Owner.from_json(row[2]))

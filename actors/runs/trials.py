@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from ..modules.program_state import ProgramState
 from .messages import Entry
@@ -65,10 +66,14 @@ class Watcher(Protocol):
         """A state is tried that was not tried before, by this piece of work."""
         ...
 
-    async def trial_done(self, trial: Trial) -> None:
-        """A trial is done, for the first time."""
+    def progress(self) -> Mapping[str, Any]:
+        """How far the run is, as its journal keeps it; written with each trial and step."""
+        ...
+
+    def trial_done(self, trial: Trial) -> None:
+        """A trial is done, for the first time, and written down."""
         ...
 
     async def step_done(self, step: Step, *, again: bool) -> None:
-        """A step is done; ``again`` if that was known already."""
+        """A step is done, and written down; ``again`` if that was known already."""
         ...

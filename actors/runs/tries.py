@@ -35,11 +35,12 @@ AWAY: Final = (
     Overloaded,
 )
 """Failures of whoever was asked, whatever it was asked: the same may go well a little later."""
+GATED: Final = (LMAuthError, LMQuotaExceeded)
+"""Failures that close a provider's gate."""
 HOPELESS: Final = (
-    LMAuthError,
+    *GATED,
     LMCircuitOpen,
     LMConnectionError,
-    LMQuotaExceeded,
     NoProcess,
     NameUnavailable,
     ApplicationDown,
@@ -54,6 +55,9 @@ async def tried(work: Callable[[], Awaitable[T]]) -> T:
     for number in range(TRIES - 1):
         try:
             return await work()
-        except AWAY as error:
+        except (*AWAY, *GATED) as error:
+            # Of a gate: another request is just finding out whether the key, or the account, is mended.
+            if isinstance(error, GATED) and error.facts.get("state") != "trying":
+                raise
             await asyncio.sleep(max(FIRST_PAUSE * 2**number, error.facts.get("retry_after") or 0.0))
     return await work()

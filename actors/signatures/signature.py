@@ -38,11 +38,11 @@ class FieldFacts(TypedDict, total=False):
     """What may be said of a new field, beside its name and type.
 
     Attributes:
-        description: one line for the model.
+        desc: one line for the model.
         constraints: what its values must keep to.
     """
 
-    description: str
+    desc: str
     constraints: Constraints
 
 
@@ -190,7 +190,7 @@ class Signature(metaclass=SignatureMeta):
             name: its name.
             type: a Python type, or the text of one.
             to: ``inputs`` or ``outputs``.
-            **more: ``description``, ``constraints``.
+            **more: ``desc``, ``constraints``.
 
         Raises:
             SignatureError: the name is taken or malformed, or the type is.
@@ -212,7 +212,7 @@ class Signature(metaclass=SignatureMeta):
             SignatureError: the name is taken or malformed, or the type is.
         """
         fields = list(self._side(to))
-        fields.insert(index, Field(name, _type(type), **more))
+        fields.insert(index, Field(name, _type(type), more.get("desc", ""), more.get("constraints", Constraints())))
         return self._with_side(to, tuple(fields))
 
     def with_updated_field(
@@ -220,7 +220,7 @@ class Signature(metaclass=SignatureMeta):
         name: str,
         *,
         type: Any = None,
-        description: str | None = None,
+        desc: str | None = None,
         constraints: Constraints | None = None,
     ) -> Signature:
         """The field ``name`` with another type, description or other constraints, in its place.
@@ -232,7 +232,7 @@ class Signature(metaclass=SignatureMeta):
         new = Field(
             name,
             old.type if type is None else _type(type),
-            old.description if description is None else description,
+            old.description if desc is None else desc,
             old.constraints if constraints is None else constraints,
         )
         return self._swap(name, (new,))

@@ -117,8 +117,9 @@ class Tokens:
 def _text(given: object) -> str:
     if isinstance(given, str):
         return given
-    got = type(given).__name__
-    raise SignatureError(f"expected a text, got {got}, as signature", position=0, expected="a text", got=got)
+    got = f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+    expected = "a text or a class below dspex.Signature"
+    raise SignatureError(f"expected {expected}, got {got}, as signature", position=0, expected=expected, got=got)
 
 
 def _caret(text: str, position: int) -> str:

@@ -1,6 +1,7 @@
 """Values of a signature's fields: checked on the way in, and written as text.
 
-Inputs are checked strictly: a text is no number and a tuple no list. What a model wrote is read in
+Inputs are checked strictly: a text is no number and a tuple no list. Where JSON has no such type, its form there will
+do: a text for a date or an Enum, a list for a tuple, a table for an object. What a model wrote is read in
 ``answers.py``.
 """
 
@@ -8,9 +9,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from ...runtime.errors import SignatureError, did_you_mean
 from .constraints import checker
@@ -104,7 +106,7 @@ def _checked(field: Field, given: Mapping[str, Any], where: str, checking: Check
     if checking == "none":
         return value
     try:
-        return checker(field.type, field.constraints).validate_python(value, strict=True)
+        return _read_strictly(checker(field.type, field.constraints), value)
     except ValidationError as error:
         expected, got = field.label, _shown(value)
         raise SignatureError(
@@ -113,6 +115,28 @@ def _checked(field: Field, given: Mapping[str, Any], where: str, checking: Check
             expected=expected,
             got=got,
         ) from None
+
+
+def _read_strictly(check: TypeAdapter[Any], value: Any) -> Any:
+    try:
+        return check.validate_python(value, strict=True)
+    except ValidationError:
+        if not _is_json(value):
+            raise
+        # What was a date, a tuple or an object before it was written as JSON: as in a file of examples.
+        with suppress(ValidationError):
+            return check.validate_json(json.dumps(value), strict=True)
+        raise
+
+
+def _is_json(value: object) -> bool:
+    """Whether a text, list or table is the same when read back from JSON; a tuple is not."""
+    if not isinstance(value, str | list | dict):
+        return False
+    try:
+        return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def value_text(field: Field, value: Any) -> str:

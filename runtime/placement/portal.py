@@ -17,6 +17,7 @@ from ..address import ARRIVING, LocalAddress, Origin, forget_route, learn_route
 from ..calls import Call
 from ..cell import Cell
 from ..errors import ActorDied, Error, RemoteError, UsageError
+from ..messages import Opens
 from ..reasons import NOPROC, Reason, describe
 from . import wire
 from .relayed import GiveUp, RelayedCall, TakenCall
@@ -209,7 +210,7 @@ class Portal(asyncio.Protocol):
 
     def _served(self, call: Call) -> int:
         """The call of the other side that this one is made for, if there is one."""
-        above = call.parent
+        above: Call | None = call  # itself, if it came from there and is on its way back
         while above is not None:
             if isinstance(above, RelayedCall) and above.waiter is self:
                 return above.id
@@ -224,10 +225,11 @@ class Portal(asyncio.Protocol):
         """Send the outcome of a call of the other side."""
         if self._incoming.pop(call.id, None) is None or self._left_to_the_proxy(call):
             return
+        farewell = call.message.farewell() if isinstance(call.message, Opens) else None
         try:
-            data = wire.dumps((call.value, call.error), call.value if call.error is None else call.error)
+            data = wire.dumps((call.value, call.error, farewell), call.value if call.error is None else call.error)
         except UsageError as error:
-            data = wire.dumps((None, error))
+            data = wire.dumps((None, error, None))
         self.write(wire.REPLY, call.id, data)
 
     def _left_to_the_proxy(self, call: RelayedCall) -> bool:
@@ -296,7 +298,7 @@ class Portal(asyncio.Protocol):
             call.fail(words)
         elif kind == wire.CALL:
             self._count_given(None)
-            self.send(wire.REPLY, id, (None, words))
+            self.send(wire.REPLY, id, (None, words, None))
         elif kind in (wire.START, wire.STARTED, wire.ENDED):
             self._on_life(kind, words)
         else:
@@ -324,11 +326,12 @@ class Portal(asyncio.Protocol):
         self.engine.router.place(call, "", fail_fast)
 
     def _take_reply(self, id: int, body: Any) -> None:
-        call = self._outgoing.pop(id, None)
+        call, (value, error, farewell) = self._outgoing.pop(id, None), body
         if call is None:
-            return  # the caller gave up; the other side has been told
-        value, error = body
-        if error is None:
+            # The caller gave up while the answer was on its way: what that opened is of use to nobody.
+            if farewell is not None and (opened := getattr(value, "address", None)) is not None:
+                self.engine.router.cast(opened, farewell)
+        elif error is None:
             call.complete(value)
         else:
             call.fail(error)

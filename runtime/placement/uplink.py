@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from traceback import format_tb
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 from ..errors import ApplicationDown, UsageError
@@ -41,7 +43,7 @@ class Uplink(Telemetry):
         if event == _CRASHED and twin is not None and metadata.get("actor") == twin.label:
             return  # of the placed actor itself the parent's engine tells
         try:
-            data = wire.dumps((event, dict(measurements), dict(metadata)))
+            data = wire.dumps((event, dict(measurements), {key: _portable(value) for key, value in metadata.items()}))
         except UsageError as error:
             log.warning(
                 "an event of a child interpreter does not cross to its parent", event_name=event, why=str(error)
@@ -58,3 +60,10 @@ class Uplink(Telemetry):
     def _send(self, data: bytes) -> None:
         if not self._portal.full:
             self._portal.write(wire.EVENT, 0, data)
+
+
+def _portable(value: Any) -> Any:
+    """A value as it crosses: a stack trace as its text, an exception as itself or in words."""
+    if isinstance(value, TracebackType):
+        return "".join(format_tb(value))
+    return wire.portable_error(value) if isinstance(value, BaseException) else value

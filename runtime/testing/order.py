@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
+from ..calls import Call
 from ..cell import MAX_BATCH, Cell
 from ..scheduler import Scheduler
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ..engine import Engine
 
 _BATCHES: Final = (1, 2, MAX_BATCH)
+_ON_THE_SPOT: Final = 0.5
+"""Share of calls to idle actors that are answered before anybody else runs; the others wait for their lot."""
 
 
 class _LotteryQueue(deque[Cell]):
@@ -61,6 +64,9 @@ class SeededScheduler(Scheduler):
                 budget -= cell.handled - before or 1
         finally:
             self._over()
+
+    def _answered_now(self, cell: Cell, call: Call) -> bool:
+        return self._rng.random() < _ON_THE_SPOT and super()._answered_now(cell, call)
 
     def _took_long(self, cell: Cell, seconds: float) -> None:
         """Real time is nobody's business here."""

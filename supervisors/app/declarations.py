@@ -11,19 +11,27 @@ from ...actors.configuration.settings import ModuleSettings
 from ...actors.configuration.types import is_table
 from ...actors.evaluation.scoring import reference_of
 from ...actors.foreign_code import load, path_of
+from ...actors.modules.program import Module
 from ...actors.modules.program_parts import check_program, signature_of
 from ...actors.signatures.signature import Signature
-from ...runtime.errors import ConfigError, DefinitionError
+from ...runtime.errors import ConfigError, DefinitionError, did_you_mean
 
 
 def declared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings in which ``signature``, ``program``, ``metric`` and ``tools`` may be the things themselves.
 
     Raises:
-        ConfigError: one of them is not at the top of a module, where it is found again after a restart.
+        ConfigError: one of them is not at the top of a module, where it is found again after a restart; or it is
+            something else, or stands under a name that no setting has.
     """
     found = dict(settings)
-    if isinstance(signature := found.get("signature"), Signature):
+    for name, value in found.items():
+        if callable(value) and name not in ModuleSettings.model_fields:
+            raise _refuse("a setting of a module", f"{name!r}{did_you_mean(name, ModuleSettings.model_fields)}", name)
+    signature = found.get("signature")
+    if isinstance(signature, type) and issubclass(signature, Module):
+        raise _refuse("a signature", f"the program {signature.__name__}; app.start_program takes it", "signature")
+    if isinstance(signature, Signature):
         found["signature"] = signature.text
         if signature.instructions is not None:
             found.setdefault("instructions", signature.instructions)
@@ -32,6 +40,8 @@ def declared_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     if callable(metric := found.get("metric")):
         found["metric"] = reference_of(metric) or path_of(metric, "metric")
     tools = found.get("tools")
+    if callable(tools) or is_table(tools):
+        raise _refuse("a list of tools", "one that is not in a list", "tools")
     if isinstance(tools, Iterable) and not isinstance(tools, str | Mapping):
         each = enumerate(cast("Iterable[object]", tools))
         found["tools"] = [_tool(tool, f"tools[{index}]") for index, tool in each]
@@ -81,5 +91,15 @@ def program_settings(program: object, settings: Mapping[str, Any]) -> dict[str, 
 def _tool(tool: object, at: str) -> object:
     if is_table(tool):
         message = tool.get("message")
-        return {**tool, "message": path_of(message, f"{at}.message")} if isinstance(message, type) else dict(tool)
+        if isinstance(message, type):
+            return {**tool, "message": path_of(message, f"{at}.message")}
+        if callable(message):
+            raise _refuse("the class of a message", "a function, which is a tool by itself", f"{at}.message")
+        return dict(tool)
+    if not callable(tool) and not isinstance(tool, str):
+        raise _refuse("a function, its import path, or a table of actor and message", type(tool).__name__, at)
     return path_of(tool, at) if callable(tool) else tool
+
+
+def _refuse(expected: str, got: str, path: str) -> ConfigError:
+    return ConfigError(f"expected {expected}, got {got}, at {path}", path=path, expected=expected, got=got)

@@ -22,14 +22,14 @@ from ...actors.evaluation.report import EvaluationReport
 from ...actors.evaluation.scoring import Metric, Scorer
 from ...actors.evaluation.work import check_whole
 from ...actors.examples import Example
-from ...actors.modules.messages import DEFAULT_OPTIONS, PredictOptions
+from ...actors.modules.messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, PredictOptions
 from ...actors.runs.fingerprint import check_same
+from ...actors.runs.fitting import must_fit
 from ...actors.runs.journal import RunJournal
 from ...actors.runs.messages import FINAL, GetResult, ResumeRun
 from ...actors.runs.plan import checked_examples, example_from_dict
-from ...actors.runs.program import models_of, program_of
+from ...actors.runs.program import program_of
 from ...actors.runs.store import StoredRun
-from ...actors.scorers.llm_judge import LMJudge
 from ...runtime.child_spec import ChildSpec, StartChild
 from ...runtime.context import Context
 from ...runtime.errors import (
@@ -47,11 +47,12 @@ from ...runtime.errors import (
 from ..messages import TerminateChild
 from ..supervisor import Supervisor
 from . import names
-from .asks import check_who
 from .evaluation_bar import Progress, teller, told
 from .failure import cause_of, unfold
 from .handles import AsyncModule, Module
 from .life import Life
+from .run_metric import judges_of
+from .run_options import checked_id
 from .views import CALL_TIMEOUT
 
 Program: TypeAlias = str | Module | AsyncModule
@@ -83,13 +84,19 @@ async def evaluate(
         raise UsageError(f"expected a module or its id, got {type(program).__name__}, at the program")
     if workers not in (None, "auto"):
         check_whole("workers", workers, 1)
-    check_who(run_id, None)
+    if run_id is not None:
+        checked_id(run_id)
     if fork is not None and run_id is None:
         raise UsageError(f"expected a run_id with fork={fork!r}, got none: nothing is kept without one")
+    if not isinstance(dataset, Iterable):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise _refuse("a list of examples", type(dataset).__name__, "dataset")
     examples = tuple(_example(each, index) for index, each in enumerate(dataset))
     if not examples:
         raise _refuse("at least one example", "none", "dataset")
     scorer, settings = Scorer(metric, blocking=blocking), await _settings(life)
+    judges = await judges_of(life, scorer)
+    status: ModuleStatus = await life.call(f"module/{program}", ModuleInfo(), timeout=CALL_TIMEOUT)
+    must_fit(status.signature, examples, "dataset")
     plan = EvaluationPlan(
         run_id=run_id or f"eval-{life.engine.ids.sortable()}",
         module=program,
@@ -102,7 +109,7 @@ async def evaluate(
         context=Context.root(life.engine.ids, user=user),
     )
     with told(life.engine, plan, teller(progress, settings)):
-        return await (_durable(life, plan, fork) if plan.journaled else _run(life, plan, _plain(plan)))
+        return await (_durable(life, plan, judges, fork) if plan.journaled else _run(life, plan, _plain(plan)))
 
 
 async def go_on(life: Life, run: str, progress: Progress) -> EvaluationReport:
@@ -130,7 +137,7 @@ async def go_on(life: Life, run: str, progress: Progress) -> EvaluationReport:
         context=Context.root(life.engine.ids, user=kept["user"]),
     )
     with told(life.engine, plan, teller(progress, await _settings(life))):
-        return await _durable(life, plan, None)
+        return await _durable(life, plan, await judges_of(life, plan.scorer), None)
 
 
 async def report_of(life: Life, stored: StoredRun) -> EvaluationReport:
@@ -152,7 +159,7 @@ def _plain(plan: EvaluationPlan) -> ChildSpec:
     return ChildSpec(name, EvaluationRun, (plan,), restart="temporary", name=name)
 
 
-async def _durable(life: Life, plan: EvaluationPlan, fork: str | None) -> EvaluationReport:
+async def _durable(life: Life, plan: EvaluationPlan, judges: str | None, fork: str | None) -> EvaluationReport:
     """An evaluation with a journal: begun, gone on with, or, if it is over, just told of.
 
     Raises:
@@ -163,13 +170,11 @@ async def _durable(life: Life, plan: EvaluationPlan, fork: str | None) -> Evalua
     """
     checked_examples(plan.dataset, "dataset")
     run, store = plan.run_id, life.plan.runs
-    ask, judge = partial(life.call, timeout=CALL_TIMEOUT), plan.scorer.metric
-    judges = await models_of(ask, judge.provider, judge.model) if isinstance(judge, LMJudge) else None
-    kept = plan.to_dict(await program_of(ask, plan.module), judges)
+    kept = plan.to_dict(await program_of(partial(life.call, timeout=CALL_TIMEOUT), plan.module), judges)
     stored = await asyncio.to_thread(store.find, run)
     if stored is not None and stored.kind == KIND:
         check_same("evaluation", run, stored.plan["fingerprint"], kept["fingerprint"])
-    await _forget_old(life)
+    await _forget_old(life, run)
     begun = await asyncio.to_thread(partial(store.begin, run, KIND, kept, fork=fork, again=True))
     if begun.state in FINAL:
         return await report_of(life, begun)
@@ -186,10 +191,11 @@ async def _durable(life: Life, plan: EvaluationPlan, fork: str | None) -> Evalua
     return await _run(life, plan, spec, resume=begun.state == "paused")
 
 
-async def _forget_old(life: Life) -> None:
+async def _forget_old(life: Life, but: str) -> None:
     runs: OptimizationSettings = await life.call(names.CONFIG, GetSetting(("ai", "optimization")), timeout=CALL_TIMEOUT)
     if runs.keep_runs is not None:
-        await asyncio.to_thread(life.plan.runs.forget, life.engine.clock.time() - runs.keep_runs)
+        older = life.engine.clock.time() - runs.keep_runs
+        await asyncio.to_thread(partial(life.plan.runs.forget, older, spare=but))
 
 
 # -- below the supervisor of runs --------------------------------------------------------------------

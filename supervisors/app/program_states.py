@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from ...actors.configuration.messages import UpdateSetting
+from ...actors.configuration.messages import GetSetting, UpdateSetting
 from ...actors.modules.messages import KEEP, GetState, Keep, UpdateModule
 from ...actors.modules.program_state import ProgramState
 from ...runtime.errors import ConfigError
@@ -37,8 +37,10 @@ async def update_state(
     await life.call(f"module/{id}", change, timeout=CALL_TIMEOUT)
     whole = await state_of(life, id)
     kept = ProgramState(whole.predictors, {} if state is None else state.provenance)
-    # By configuration it outlives the actor, and the next change of another setting.
-    await life.call(names.CONFIG, UpdateSetting(("modules", id, "state"), kept.to_dict()), timeout=CALL_TIMEOUT)
+    configured: Mapping[str, Any] = await life.call(names.CONFIG, GetSetting(("modules",)), timeout=CALL_TIMEOUT)
+    if id in configured:  # one that was started by a spec of its own is made anew by that
+        # By configuration it outlives the actor, and the next change of another setting.
+        await life.call(names.CONFIG, UpdateSetting(("modules", id, "state"), kept.to_dict()), timeout=CALL_TIMEOUT)
     return kept
 
 

@@ -5,19 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from functools import partial
-from typing import Any, Final, Required, TypeAlias, TypedDict, TypeVar
+from typing import Any, Final, Required, TypeAlias, TypedDict, TypeVar, cast
 
 from ...actors.configuration.settings import OptimizationSettings
 from ...actors.evaluation.scoring import Metric, Scorer
 from ...actors.examples import Example
 from ...actors.optimizers.bench import Optimizer
 from ...actors.runs.budget import RunBudget
+from ...actors.runs.fitting import must_fit
 from ...actors.runs.messages import KIND
 from ...actors.runs.plan import RunPlan, checked_examples, example_from_dict, held_out, options_of
 from ...actors.runs.program import models_of, program_of
 from ...actors.runs.store import StoredRun
 from ...runtime.errors import ConfigError, RunError, UsageError, did_you_mean
 from .life import Life
+from .run_metric import judges_of, must_be_there
 from .views import CALL_TIMEOUT
 
 T = TypeVar("T")
@@ -90,24 +92,35 @@ async def plan_of(
         raise ConfigError("expected a metric, got none, at metric", path="metric", expected="a metric", got=None)
     ask = partial(life.call, timeout=CALL_TIMEOUT)
     program = await program_of(ask, module)
+    scorer = Scorer(how["metric"], blocking=how.get("blocking", False))
     method = how.get("method", "bootstrap")
-    if not isinstance(method, str) and how.get("options"):
+    options: object = how.get("options", {})
+    if not isinstance(options, Mapping):
+        raise ConfigError(
+            f"expected a mapping of the method's options, got {type(options).__name__}, at options", path="options"
+        )
+    if not isinstance(method, str) and options:
         raise UsageError("expected options with the word of a method, got them with an optimizer, which has its own")
-    chosen = optimizer(method, **how.get("options", {})) if isinstance(method, str) else method
+    chosen = optimizer(method, **cast("Mapping[str, Any]", options)) if isinstance(method, str) else method
     seed = _whole("seed", how.get("seed", 0))
     valset = how.get("valset")
     train, validation = held_out(
         checked_examples(trainset, "trainset"), None if valset is None else checked_examples(valset, "valset"), seed
     )
+    together = valset is None  # one set, of which half is held out
+    must_fit(program.fingerprint["signature"], train + validation if together else train, "trainset")
+    if not together:
+        must_fit(program.fingerprint["signature"], validation, "valset")
     prompt_provider, prompt_model = how.get("prompt_provider") or program.provider, how.get("prompt_model")
+    must_be_there(life, f"provider/{prompt_provider}", "prompt_provider")
     workers = _whole("workers", _or(how.get("workers"), defaults.default_parallel_workers), 1)
     return RunPlan(
-        run=_id(_or(how.get("run_id"), f"{chosen.method}-{life.engine.ids.sortable()[:16]}")),
+        run=checked_id(_or(how.get("run_id"), f"{chosen.method}-{life.engine.ids.sortable()[:16]}")),
         module=module,
         program=program,
         optimizer=chosen,
         options=options_of(chosen),
-        scorer=Scorer(how["metric"], blocking=how.get("blocking", False)),
+        scorer=scorer,
         train=train,
         validation=validation,
         seed=seed,
@@ -119,6 +132,7 @@ async def plan_of(
         prompt_provider=prompt_provider,
         prompt_model=prompt_model,
         prompt_models=await models_of(ask, prompt_provider, prompt_model),
+        judges=await judges_of(life, scorer),
     )
 
 
@@ -145,14 +159,14 @@ async def replan(life: Life, stored: StoredRun) -> RunPlan:
             run_id=stored.id,
         )
     ask = partial(life.call, timeout=CALL_TIMEOUT)
-    program = await program_of(ask, kept["module"])
+    program, scorer = await program_of(ask, kept["module"]), Scorer(kept["metric"], blocking=kept["blocking"])
     return RunPlan(
         run=stored.id,
         module=kept["module"],
         program=program,
         optimizer=optimizer(kept["method"], **kept["options"]),
         options=kept["options"],
-        scorer=Scorer(kept["metric"], blocking=kept["blocking"]),
+        scorer=scorer,
         train=tuple(example_from_dict(each) for each in kept["train"]),
         validation=tuple(example_from_dict(each) for each in kept["validation"]),
         seed=kept["seed"],
@@ -164,10 +178,16 @@ async def replan(life: Life, stored: StoredRun) -> RunPlan:
         prompt_provider=kept["prompt_provider"],
         prompt_model=kept["prompt_model"],
         prompt_models=await models_of(ask, kept["prompt_provider"], kept["prompt_model"]),
+        judges=await judges_of(life, scorer),
     )
 
 
-def _id(value: object) -> str:
+def checked_id(value: object) -> str:
+    """A run's id.
+
+    Raises:
+        ConfigError: it is none.
+    """
     if isinstance(value, str) and _ID.fullmatch(value):
         return value
     expected = "letters, digits, '.', '_' and '-', at most 100, a letter or digit first"

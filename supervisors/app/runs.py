@@ -9,11 +9,11 @@ from ...actors.configuration.messages import GetSetting
 from ...actors.configuration.settings import OptimizationSettings
 from ...actors.evaluation.report import EvaluationReport
 from ...actors.modules.program_state import ProgramState
-from ...actors.runs.messages import FINAL, KIND, OVER, Wish
+from ...actors.runs.messages import FINAL, KIND, OVER, RunInfo, RunStatus, Wish
 from ...actors.runs.plan import RunPlan
 from ...actors.runs.store import RunStore, StoredRun
 from ...runtime.child_spec import ChildSpec
-from ...runtime.errors import StartError, SupervisorError
+from ...runtime.errors import CallTimeout, NoProcess, StartError, SupervisorError
 from ..keeper import Declare, Undeclare
 from ..supervisor import Supervisor
 from . import names
@@ -147,7 +147,8 @@ async def optimize(life: Life, module: str, trainset: Examples, how: RunOptions)
     )
     plan = await plan_of(life, module, trainset, how, defaults)
     if defaults.keep_runs is not None:
-        await AsyncRuns(life).forget(life.engine.clock.time() - defaults.keep_runs)
+        older = life.engine.clock.time() - defaults.keep_runs
+        await asyncio.to_thread(partial(life.plan.runs.forget, older, spare=plan.run))
     return await start(life, plan, fork=how.get("fork"))
 
 
@@ -164,9 +165,9 @@ async def start(life: Life, plan: RunPlan, *, fork: str | None = None) -> AsyncR
         plan.check_same(stored.plan)
         plan = plan.begun_with(ProgramState.from_dict(stored.plan["base"]))
     await asyncio.to_thread(partial(store.begin, plan.run, KIND, plan.to_dict(), fork=fork, again=True))
-    if stored is not None and stored.state in OVER - FINAL:
-        await _forget(life, plan.run)  # it ended here, and is to go on
-    await _declare(life, run_spec(plan, store))
+    if await failed_here(life, plan.run):
+        await forget_run(life, plan.run)  # and is to go on
+    await declare_run(life, run_spec(plan, store))
     if stored is not None and stored.state == "paused":
         await run.resume()
     return run
@@ -190,7 +191,8 @@ def run_spec(plan: RunPlan, store: RunStore) -> ChildSpec:
     )
 
 
-async def _declare(life: Life, spec: ChildSpec) -> None:
+async def declare_run(life: Life, spec: ChildSpec) -> None:
+    """Have a run's supervisor started, unless it is; a start that failed is told by its cause."""
     try:
         await life.call(names.RUN_KEEPER, Declare(spec), timeout=None)
     except SupervisorError as error:
@@ -201,7 +203,21 @@ async def _declare(life: Life, spec: ChildSpec) -> None:
         raise (cause if isinstance(cause, Exception) else error) from cause
 
 
-async def _forget(life: Life, id: str) -> None:
+async def failed_here(life: Life, id: str) -> bool:
+    """Whether this process has the run, and it can do no more; the file may say otherwise, if that was the failure."""
+    if life.entry(f"run/{id}") is None:
+        return False
+    try:
+        status: RunStatus = await life.call(f"run/{id}", RunInfo(), timeout=CALL_TIMEOUT)
+    except NoProcess:
+        return True  # its supervisor gave it up
+    except CallTimeout:
+        return False  # it is busy
+    return status.state in OVER - FINAL
+
+
+async def forget_run(life: Life, id: str) -> None:
+    """End a run's supervisor, if it is here."""
     try:
         await life.call(names.RUN_KEEPER, Undeclare(f"supervisor/run/{id}"), timeout=None)
     except SupervisorError as error:

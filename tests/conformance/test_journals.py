@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from dspex.actors.events.kinds import CustomEvent, Event
+from dspex.actors.events.kinds import ConfigUpdated, CustomEvent, Event, OptimizationEnded
 from dspex.actors.events.query import EventQuery
 from dspex.actors.events.retention import Retention
 from dspex.actors.journal import Journal
@@ -343,6 +343,17 @@ def test_the_newest_events_are_kept(kind: str, tmp_path: Path) -> None:
     rule = Retention(max_events=5, keep=("kept",))
     with open_kind(kind, tmp_path / "second", retention=rule) as journal:
         put(journal, make("kept", id="k"))
+        for n in range(30):
+            put(journal, make(id=str(n)))
+        wait_until_retained(journal, 6)
+        assert everything(journal) == ["k", "25", "26", "27", "28", "29"]
+
+
+def test_what_an_actor_starts_again_from_stays(kind: str, tmp_path: Path) -> None:
+    """Unless told otherwise changes of settings stay; the steps of runs, which have a journal of their own, go."""
+    with open_kind(kind, tmp_path, retention=Retention(max_events=5)) as journal:
+        put(journal, ConfigUpdated(id="k", time=1.0, path=("ai",)))
+        put(journal, OptimizationEnded(id="o", time=1.0, run_id="r", outcome="failed"))
         for n in range(30):
             put(journal, make(id=str(n)))
         wait_until_retained(journal, 6)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import dspex
+from dspex.actors.modules import pool
 from dspex.runtime.errors import ActorDied, StartError
 from dspex.supervisors.app import declared
 from kit.application import Watch, application
@@ -103,8 +104,9 @@ def test_a_worker_that_ends_again_and_again_does_not_end_the_module() -> None:
         until(lambda: app.health().ok)
 
 
-def test_a_worker_that_computes_holds_up_nobody() -> None:
+def test_a_worker_that_computes_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     """The others answer and are updated, the status leaves it out; a kill ends it, though its loop is held."""
+    monkeypatch.setattr(pool, "_PATIENCE", 0.2)
     with shaped(POOL) as (app, _, _):
         stuck = threading.Thread(target=lambda: outcome.extend(at_once(app, ["burn 60"])))
         outcome: list[Any] = []
@@ -126,7 +128,7 @@ def test_a_worker_that_computes_holds_up_nobody() -> None:
 def test_an_evaluation_outlives_a_worker() -> None:
     """What was in flight there is a failure that is counted; all other rows are as ever."""
     with shaped(POOL) as (app, _, _):
-        data = [dspex.Example(question="sleep 0.2", answer="0.2").with_inputs("question") for _ in range(40)]
+        data = [dspex.Example(question="sleep 0.2", answer="0.2").with_inputs("question") for _ in range(24)]
         reports: list[Any] = []
         work = threading.Thread(target=lambda: reports.append(app.evaluate("qa", data, metric="contains", workers=8)))
         work.start()
@@ -136,7 +138,7 @@ def test_an_evaluation_outlives_a_worker() -> None:
         (report,) = reports
         assert set(report.errors) == {"actor_died"}
         assert report.errors["actor_died"] <= 8
-        assert sum(row.score for row in report.rows) == 40 - report.errors["actor_died"]
+        assert sum(row.score for row in report.rows) == 24 - report.errors["actor_died"]
 
 
 def test_a_start_that_never_ends_is_killed_at_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -150,6 +152,29 @@ def test_a_start_that_never_ends_is_killed_at_its_time(monkeypatch: pytest.Monke
             app.start_module("bad", "question -> answer", provider="local", **table)
         assert time.monotonic() - began < 5
         assert app.start_program("qa", Pid, provider="local")(question="x").answer.endswith("long")
+    asyncio.run(wait_reaped(*(children() - before)))
+
+
+def test_a_start_that_never_ends_holds_up_no_stop() -> None:
+    """Its process is killed as soon as the application stops, and whoever waits for the start is told."""
+    before = children()
+    outcome: list[Any] = []
+    with application(Model()) as (app, _):
+        table = {"kind": "program", "program": "kit.blocks_at_import:Blocks", "placement": "process"}
+
+        def start() -> None:
+            with pytest.raises(dspex.Error) as refused:
+                app.start_module("bad", "question -> answer", provider="local", **table)
+            outcome.append(refused.value)
+
+        starting = threading.Thread(target=start)
+        starting.start()
+        until(lambda: children() - before)
+        began = time.monotonic()
+        app.stop()
+        assert time.monotonic() - began < 3
+        starting.join(5)
+        assert [type(each) for each in outcome] == [StartError]
     asyncio.run(wait_reaped(*(children() - before)))
 
 

@@ -8,19 +8,18 @@ from __future__ import annotations
 import os
 import random
 import subprocess
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from dspex.actors.runs.messages import Wish
-from dspex.actors.runs.store import RunStore, StoredRun
+from dspex.actors.runs.store import RunStore
+from dspex.runtime.errors import RunConflict
+from kit.evaluations import judging_model
 from kit.http_server import HttpServer
-from kit.run_kills import Moment, any_moment, journal_of, killed_at, paid_calls
-from kit.runs import Model, model, optimizer_process, outcome_of
+from kit.run_kills import Moment, any_moment, journal_of, killed_at, killed_once, paid_calls
+from kit.runs import Model, configuration, model, optimized, optimizer_process, outcome_of
 
 KILLS: Final = int(os.environ.get("RUNS_KILLS", "3"))
 IN_A_ROW: Final = 8
@@ -36,23 +35,28 @@ BY_METHOD: Final[dict[str, dict[str, Any]]] = {
     method: {"method": method, "options": options, "run_id": "r", "seed": 7, "workers": WORKERS, "patience": 0}
     for method, options in METHODS.items()
 }
+JUDGED: Final = BY_METHOD["random_search"] | {
+    "metric": "kit.evaluations:judge",
+    "options": {"candidates": 3, "generation": 3},
+}
+"""A run in which a model is also the judge."""
 HOW: Final = BY_METHOD["random_search"]
 TWENTIETH: Final = Moment("request", 20)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", [*METHODS, "judged"])
 @pytest.mark.timeout(120 + 30 * KILLS)  # on a machine that is busy with other things
 def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, method: str) -> None:
     """Killed again and again at random moments, it pays at most for what was in flight twice, and finds the same."""
     rng = random.Random(f"{method} {os.environ.get('RUNS_SEED', '1')}")
-    how = BY_METHOD[method]
-    with model() as (script, server):
+    how = BY_METHOD.get(method, JUDGED)
+    with judging_model() if how is JUDGED else model() as (script, server):
         folder = tmp_path / "calm"
         folder.mkdir()
         began = time.monotonic()
         calm = outcome_of(optimizer_process(server, folder, **how))
         duration, whole = time.monotonic() - began, script.calls
-        assert calm["calls"] == whole
+        assert calm["calls"] + calm["errors"] == whole
         assert calm["score"] > calm["base"], "the search must find something, or sameness says nothing"
         journal = journal_of(folder)
         killed = repeated = series = 0
@@ -60,8 +64,8 @@ def test_a_killed_run_ends_as_an_undisturbed_one(tmp_path: Path, method: str) ->
             folder = tmp_path / f"stormy{series}"
             folder.mkdir()
             kills = storm(rng, script, server, folder, min(IN_A_ROW, KILLS - killed), duration, whole, how)
-            stormy = outcome_of(optimizer_process(server, folder, **how))
-            same = ("key", "score", "base", "outcome", "steps", "trials")
+            stormy = optimized(configuration(server, folder), how)
+            same = ("key", "score", "base", "outcome", "steps", "trials", "errors")
             assert {name: stormy[name] for name in same} == {name: calm[name] for name in same}
             assert journal_of(folder) == journal
             assert whole <= script.calls <= whole + kills * WORKERS
@@ -98,7 +102,7 @@ def test_an_orphaned_run_is_listed_and_taken_over(tmp_path: Path) -> None:
             (found,) = store.runs()
             assert (found.state, found.owner) == ("orphaned", None)
             assert found.paid.calls >= 20 - WORKERS
-            assert outcome_of(optimizer_process(server, tmp_path, **HOW))["outcome"] == "completed"
+            assert optimized(configuration(server, tmp_path), HOW)["outcome"] == "completed"
             (found,) = store.runs()
             assert (found.state, found.owner) == ("completed", None)
         finally:
@@ -127,51 +131,20 @@ def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     """A run that was begun otherwise does not go on; under another id its model answers are used again."""
     with model() as (script, server):
         assert killed_at(script, server, tmp_path, Moment("request", 30), **HOW)
-        process = optimizer_process(server, tmp_path, **{**HOW, "seed": 8})
-        _, err = process.communicate(timeout=60)
-        assert process.returncode == 1
-        assert "expected the run 'r' as it was begun, got another seed" in err
+        with pytest.raises(RunConflict, match="expected the run 'r' as it was begun, got another seed"):
+            optimized(configuration(server, tmp_path), {**HOW, "seed": 8})
         script.calls = 0
-        forked = outcome_of(optimizer_process(server, tmp_path, **{**HOW, "run_id": "f", "fork": "r"}))
+        forked = optimized(configuration(server, tmp_path), {**HOW, "run_id": "f", "fork": "r"})
         assert forked["recalled"] >= 30 - WORKERS
         assert script.calls == forked["calls"]
-
-
-def asked(
-    script: Model, server: HttpServer, folder: Path, wish: Wish, wanted: Callable[[StoredRun], bool]
-) -> StoredRun:
-    """What the file says of a run that was asked for something, and killed when ``wanted`` was true of it."""
-    held, go = threading.Event(), threading.Event()
-
-    def hold(number: int) -> None:
-        if number == 20:
-            held.set()
-            go.wait(15)
-
-    script.on_call = hold
-    process = optimizer_process(server, folder, **HOW)
-    store = RunStore(folder / "app.runs.db")
-    try:
-        assert held.wait(15)
-        found = store.wish("r", wish)
-        while not wanted(found):
-            found = store.get("r")
-        process.kill()
-        process.communicate(timeout=10)
-        return store.get("r")
-    finally:
-        script.on_call = lambda number: None
-        go.set()
-        process.kill()
-        store.close()
 
 
 def test_a_paused_run_stays_paused_until_it_is_begun_again(tmp_path: Path) -> None:
     """Killed while it pauses it is paused, not orphaned; who begins it again means it to go on."""
     with model() as (script, server):
-        found = asked(script, server, tmp_path, "pause", lambda run: run.state == "paused")
+        found = killed_once(script, server, tmp_path, "pause", lambda run: run.state == "paused", **HOW)
         assert (found.state, found.owner) == ("paused", None)
-        told = outcome_of(optimizer_process(server, tmp_path, **HOW))
+        told = optimized(configuration(server, tmp_path), HOW)
         assert (told["outcome"], told["calls"]) == ("completed", 96)
         assert script.calls <= 96 + WORKERS
 
@@ -179,8 +152,8 @@ def test_a_paused_run_stays_paused_until_it_is_begun_again(tmp_path: Path) -> No
 def test_a_run_killed_before_its_cancel_is_cancelled(tmp_path: Path) -> None:
     """What was asked for is not lost with the process: begun again, it ends at once, with the best so far."""
     with model() as (script, server):
-        found = asked(script, server, tmp_path, "cancel", lambda run: True)
+        found = killed_once(script, server, tmp_path, "cancel", lambda run: True, **HOW)
         made = script.calls
-        told = outcome_of(optimizer_process(server, tmp_path, **HOW))
+        told = optimized(configuration(server, tmp_path), HOW)
         assert (told["outcome"], told["score"]) == ("cancelled", found.progress["best_score"])
         assert script.calls == made

@@ -18,11 +18,11 @@ import dspex
 from dspex.actors.dspy import hosted_spec
 from dspex.actors.runs.store import RunStore
 from dspex.runtime.errors import RunConflict, RunError
-from dspex.supervisors.app.dspy_runs import optimize_dspy
 from kit.dspy_kills import (
-    EXAMPLES,
     OPTIMIZERS,
+    RANDOM_SEARCH,
     THREADS,
+    begun,
     configuration,
     killed_at,
     model,
@@ -33,18 +33,10 @@ from kit.dspy_kills import (
 from kit.processes import children, wait_ended
 
 KILLS: Final = int(os.environ.get("DSPY_KILLS", "1"))
-RANDOM_SEARCH: Final = "BootstrapFewShotWithRandomSearch"
 
 
 EITHER: Final = [(optimizer, apart) for apart in (False, True) for optimizer in OPTIMIZERS]
 """Optimizers, and whether they work apart; a sample has each of both."""
-
-
-def begun(app: dspex.App, **how: Any) -> Any:
-    """A run in a process of its own."""
-    how = {"optimizer": RANDOM_SEARCH, "options": OPTIMIZERS[RANDOM_SEARCH], "seed": 1, **how}
-    metric, build = "kit.dspy_programs:right", "kit.dspy_programs:build"
-    return optimize_dspy(app, build, EXAMPLES, **{"metric": metric, "provider": "local", **how})
 
 
 @pytest.mark.parametrize(("optimizer", "apart"), EITHER if KILLS > 1 else EITHER[0::3])
@@ -94,7 +86,7 @@ def test_a_killed_worker_is_started_again(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(180)
 def test_a_cancel_kills_the_process(tmp_path: Path) -> None:
-    """A cancelled run's process is dead, its requests end, and its id answers how it ended; a pause is refused."""
+    """A cancelled run's process is dead, its requests end, and its id answers how it ended."""
     at_work = threading.Event()
     with model() as (script, server), dspex.start(config=configuration(server, tmp_path)) as app:
 
@@ -107,8 +99,6 @@ def test_a_cancel_kills_the_process(tmp_path: Path) -> None:
         run = begun(app, run_id="r")
         assert at_work.wait(120)
         (pid,) = children()
-        with pytest.raises(RunError, match="paused"):
-            run.pause()
         assert run.cancel().state == "cancelled"
         wait_ended(pid)
         assert run.result(5).outcome == "cancelled"

@@ -87,3 +87,11 @@ def test_a_run_of_another_kind_is_refused(tmp_path: Path) -> None:
         app._life.plan.runs.begin("r1", "optimization", {})
         with pytest.raises(RunConflict, match="optimization"), dspy_run(app, "r1", provider="local"):
             pass
+
+
+def test_a_run_that_is_at_work_is_refused(tmp_path: Path) -> None:
+    """Two blocks would answer each other's calls, and the first to end would end both."""
+    with scene(Model(answer), tmp_path) as app, dspy_run(app, "r1", provider="local"):
+        with pytest.raises(RunConflict, match="this process"), dspy_run(app, "r1", provider="local"):
+            pass
+        assert app.runs.get("r1").state == "running"

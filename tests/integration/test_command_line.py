@@ -60,6 +60,23 @@ def dspex_command(home: Path, *arguments: str, columns: int = 200) -> subprocess
     return done
 
 
+def test_an_import_path_is_looked_for_in_the_folder_at_hand(tmp_path: Path) -> None:
+    """An installed ``dspex``, which like ``python -P`` does not begin with that folder, finds a program there."""
+    (tmp_path / "at_hand.py").write_text(
+        "import dspex\n\n\nclass Chain(dspex.Module):\n    ask = dspex.Predict('q -> a')\n\n"
+        "    async def forward(self, q):\n        return await self.ask(q=q)\n"
+    )
+    (tmp_path / "dspex.toml").write_text(
+        "[events]\nin_memory = true\n[ai.providers.local]\nkind = 'openai'\nbase_url = 'http://127.0.0.1:1/v1'\n"
+        "[modules.chain]\nkind = 'program'\nsignature = 'q -> a'\nprogram = 'at_hand:Chain'\nprovider = 'local'\n"
+    )
+    command = [sys.executable, "-P", "-m", "dspex", "ps", "-c", "dspex.toml", "--json"]
+    own = environment(tmp_path)
+    done = subprocess.run(command, cwd=tmp_path, env=own, capture_output=True, text=True, timeout=30, check=True)
+    states = {row["name"]: row["state"] for row in json.loads(done.stdout)}
+    assert states["module/chain"] == "running"
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_run_ends_well_when_told(home: Path, number: signal.Signals) -> None:
     """`run` shows the tree and what will be missing; a signal stops it cleanly: status 0, all events in the file."""

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import dspex
 from dspex import ChildSpec, GenServer, call
 from dspex.actors.evaluation.report import EvaluationReport
 from dspex.actors.evaluation.scoring import Host, Score
@@ -25,6 +26,7 @@ from dspex.actors.modules.messages import Predict
 from dspex.actors.modules.prediction import Prediction
 from dspex.actors.runs.messages import CancelRun, PauseRun, RunInfo
 from dspex.actors.scorers.llm_judge import LMJudge
+from dspex.actors.scorers.texts import ExactMatch
 from dspex.actors.testing.scripted_provider import marked
 from dspex.runtime.errors import (
     ApplicationDown,
@@ -38,7 +40,7 @@ from dspex.runtime.errors import (
 )
 from kit.application import Gate, Watch, application
 from kit.http_server import Exchange, completion
-from kit.runs import ROOT, model
+from kit.runs import EXAMPLES, ROOT, model
 from kit.runs import configuration as runs_configuration
 
 
@@ -375,6 +377,16 @@ def test_a_judge_and_the_modules_that_a_metric_asks_are_paid_once() -> None:
         assert app.runs.get("mine").paid.calls == 9
 
 
+def test_what_finds_no_room_in_a_budget_waits_for_the_others(tmp_path: Path) -> None:
+    """Room is reserved for the longest answer: a budget that has room for one request at a time is enough for all."""
+    with model() as (script, server):
+        config = runs_configuration(server, tmp_path, max_tokens=500, budget={"tokens": 1100})
+        with dspex.start(config=config) as app:
+            report = app.evaluate("qa", EXAMPLES, metric="exact_match", run_id="mine", workers=4)
+            assert (report.outcome, report.failures) == ("completed", 0)
+            assert script.calls == len(EXAMPLES)
+
+
 def test_a_run_is_let_go_of_with_its_evaluation(tmp_path: Path) -> None:
     """Who gives up in a process that lives on leaves it to others; elsewhere it is paused, resumed, cancelled."""
     config = {"events": {"path": str(tmp_path / "events.db")}}
@@ -398,6 +410,25 @@ def test_a_run_is_let_go_of_with_its_evaluation(tmp_path: Path) -> None:
         assert app.runs.evaluate("mine").score == 0.5
         assert app.runs.get("mine").state == "completed"
         assert app.runs.evaluate("mine") == app.runs.report("mine")
+
+
+def test_a_cancel_that_was_answered_is_written_down() -> None:
+    """It is final: begun again, whatever died since, the run is over and asks no model."""
+    gate = Gate()
+    with application(gate, "qa") as (app, server):
+        found: list[EvaluationReport] = []
+        options: dict[str, Any] = {"metric": "f1", "run_id": "mine"}
+        work = threading.Thread(target=lambda: found.append(app.evaluate("qa", DATASET, **options)))
+        work.start()
+        watch = Watch(app)
+        watch.until(lambda: watch.state("run/mine") == "running")
+        status: EvaluationStatus = app.call("run/mine", CancelRun())
+        assert (status.state, app.runs.get("mine").state) == ("cancelled", "cancelled")
+        work.join(10)
+        gate.open.set()
+        asked_of = len(server.requests)
+        assert app.evaluate("qa", DATASET, **options) == found[0]
+        assert len(server.requests) == asked_of
 
 
 def test_what_cannot_be_gone_on_with_says_what_to_do() -> None:
@@ -478,13 +509,19 @@ def test_what_cannot_be_evaluated_is_refused_at_once() -> None:
         wrong: list[tuple[type[Exception], dict[str, Any]]] = [
             (ConfigError, {"dataset": []}),
             (ConfigError, {"dataset": ["Norway"]}),
+            (ConfigError, {"dataset": None}),
+            (ConfigError, {"dataset": [{"country": "Norway", "answer": "Oslo"}]}),
+            (ConfigError, {"metric": ExactMatch}),
             (ConfigError, {"metric": "exact_mach"}),
             (ConfigError, {"workers": 0}),
             (ConfigError, {"workers": "many"}),
             (ConfigError, {"max_errors": -1}),
             (UsageError, {"program": 7}),
             (UsageError, {"progress": 7}),
-            (UsageError, {"run_id": ""}),
+            (ConfigError, {"run_id": ""}),
+            (ConfigError, {"run_id": "a/b"}),
+            (ConfigError, {"metric": "metric/nobody"}),
+            (ConfigError, {"metric": LMJudge("nobody")}),
             (NoProcess, {"program": "nobody"}),
         ]
         for error, change in wrong:

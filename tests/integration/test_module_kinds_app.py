@@ -246,12 +246,18 @@ def test_what_cannot_start_is_not_declared() -> None:
         ({"kind": "react"}, "the option tools of the kind react"),
         ({"demos": [{"qestion": "x"}]}, "did you mean 'question'"),
         ({"kind": "refine", "metric": "exact_mach"}, "did you mean 'exact_match'"),
+        ({"kind": "refine", "metrc": add}, "expected a setting of a module, got 'metrc'; did you mean 'metric'"),
+        ({"kind": "react", "tools": add}, "expected a list of tools"),
+        ({"kind": "react", "tools": [5]}, r"expected a function, .*, got int, at tools\[0\]"),
+        ({"kind": "react", "tools": [{"actor": "x", "message": add}]}, "expected the class of a message"),
     ]
     with application(None) as (app, _):
         for settings, words in wrong:
             with pytest.raises((ConfigError, SignatureError), match=words):
                 app.start_module("qa", "question -> answer", provider="local", **settings)
             assert app.setting("modules") == {}
+        with pytest.raises(ConfigError, match=r"got the program Chain; app\.start_program takes it"):
+            app.start_module("qa", Chain, provider="local")  # type: ignore[arg-type]
         with pytest.raises(NoProcess):
             app.module("qa")
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.actors.modules.messages import GetState, Predict
+from dspex.actors.modules.messages import Predict
 from dspex.actors.modules.program_state import PredictorState
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.errors import (
@@ -66,6 +66,18 @@ def scene(request: pytest.FixtureRequest) -> Iterator[Scene]:
     """An application whose module has one of the shapes."""
     with shaped(request.param) as (app, model, server):
         yield Scene(request.param, app, model, server)
+
+
+@pytest.fixture(scope="module")
+def chain(scene: Scene) -> dspex.ModuleHandle:
+    """A module of the same shape whose answers stream."""
+    return scene.app.start_program("chain", Chain, provider="local", **scene.shape.settings)
+
+
+@pytest.fixture(scope="module")
+def tight(scene: Scene) -> dspex.ModuleHandle:
+    """A module of the same shape that serves one call at a time, each of its workers."""
+    return scene.app.start_program("tight", Asks, provider="local", max_concurrency=1, **scene.shape.settings)
 
 
 def test_it_answers_where_it_was_placed(scene: Scene) -> None:
@@ -129,10 +141,8 @@ def test_a_call_is_one_trace(scene: Scene) -> None:
     assert (info.correlation_id, info.span_id) == (whole.trace_id, whole.span_id)
 
 
-def test_an_answer_streams(scene: Scene) -> None:
+def test_an_answer_streams(scene: Scene, chain: dspex.ModuleHandle) -> None:
     """In pieces, in order, with a whole at its end; streams run beside one another."""
-    scene.app.start_program("chain", Chain, provider="local", **scene.shape.settings)
-    chain = scene.app.module("chain")
     for _ in range(2 * scene.shape.workers):
         with chain.stream(question="x") as stream:
             pieces = list(stream)
@@ -141,19 +151,27 @@ def test_an_answer_streams(scene: Scene) -> None:
         assert len(stream.result.info.attempts) == 3
     scene.until(lambda: chain.status().running == 0)
     assert chain.status().executions == 2 * scene.shape.workers
-    scene.app.stop_module("chain")
 
 
-def test_a_stream_that_is_left_ends(scene: Scene) -> None:
+def test_a_stream_that_is_left_ends(scene: Scene, chain: dspex.ModuleHandle) -> None:
     """Its request ends, and its place is free again."""
     scene.server.client_closed.clear()
-    single = scene.app.start_module("single", "question -> answer", provider="local", **scene.shape.settings)
-    with single.stream(question="stall") as stream:
+    with chain.stream(question="stall") as stream:
         assert next(iter(stream)).field == "answer"
-        assert (single.status().streams, single.status().running) == (1, 1)
+        assert (chain.status().streams, chain.status().running) == (1, 1)
     assert scene.server.client_closed.wait(5)
-    scene.until(lambda: single.status().running == 0)
-    scene.app.stop_module("single")
+    scene.until(lambda: chain.status().running == 0)
+
+
+def test_a_reader_is_told_of_the_end_of_a_streaming_worker(scene: Scene, chain: dspex.ModuleHandle) -> None:
+    """A stream ends with the worker whose it is."""
+    with chain.stream(question="stall") as stream:
+        next(iter(stream))
+        for name in scene.shape.names("chain"):
+            scene.app.kill(name)
+        with pytest.raises((StreamInterrupted, dspex.Error)):
+            list(stream)
+    scene.app.stop_module("chain")
 
 
 def test_an_update_holds_for_every_call_behind_it(scene: Scene) -> None:
@@ -196,23 +214,42 @@ def test_settings_follow_the_configuration(scene: Scene) -> None:
     scene.until(lambda: scene.qa.status().max_concurrency == 16 * scene.shape.workers)
 
 
-def test_more_than_may_be_in_work_wait_in_turn(scene: Scene) -> None:
+def test_more_than_may_be_in_work_wait_in_turn(scene: Scene, tight: dspex.ModuleHandle) -> None:
     """``max_concurrency`` is that of each worker; how busy each is stands in the engine's books, also of a process."""
-    scene.app.start_program("tight", Pid, provider="local", max_concurrency=1, **scene.shape.settings)
-    tight, calls = scene.app.module("tight"), 3 * scene.shape.workers
+    calls = 3 * scene.shape.workers
     answers: list[Any] = []
-    asking = threading.Thread(target=lambda: answers.extend(at_once(scene.app, ["sleep 0.5"] * calls, "tight")))
+    asking = threading.Thread(target=lambda: answers.extend(at_once(scene.app, ["sleep 0.3"] * calls, "tight")))
     asking.start()
     scene.until(lambda: tight.status().waiting >= scene.shape.workers)
     assert tight.status().running <= scene.shape.workers
     assert sum(map(scene.app.engine.router.load, scene.shape.names("tight"))) > scene.shape.workers
     asking.join(20)
-    assert [each.answer.split()[1] for each in answers] == ["0.5"] * calls
+    assert [each.answer.split()[1] for each in answers] == ["0.3"] * calls
     scene.until(lambda: not any(map(scene.app.engine.router.load, scene.shape.names("tight"))))
     assert tight.status().executions == calls
+
+
+def test_a_program_that_asks_itself_waits_for_no_turn_of_its_own(scene: Scene, tight: dspex.ModuleHandle) -> None:
+    """However few it may serve at a time, and wherever it is."""
+    answers = at_once(scene.app, ["down 2"] * (2 * scene.shape.workers + 1), "tight", timeout=5.0)
+    assert {str(getattr(each, "answer", each)).split()[-1] for each in answers} == {"long"}
+    scene.until(lambda: tight.status().running == 0)
+
+
+def test_another_module_is_reached(scene: Scene, tight: dspex.ModuleHandle) -> None:
+    """Wherever it is."""
+    mine, other, text = tight(question="other x").answer.split()
+    assert int(mine) in pids(scene.app, scene.shape, "tight")
+    assert int(other) in pids(scene.app, scene.shape)
+    assert text == "long"
+
+
+def test_a_stopped_module_is_forgotten_with_all_its_workers(scene: Scene, tight: dspex.ModuleHandle) -> None:
+    """Nobody answers, no name of it is left, and its processes end."""
     scene.app.stop_module("tight")
     with pytest.raises(NoProcess):
-        scene.app.call("module/tight", GetState())
+        tight(question="x")
+    assert not [entry.name for entry in scene.app.engine.names.entries() if "tight" in entry.name]
 
 
 def test_it_is_evaluated(scene: Scene) -> None:
@@ -234,8 +271,8 @@ def test_a_run_optimizes_it_and_goes_on_without_paying_twice(scene: Scene) -> No
     assert len(scene.model.bodies) == asked
 
 
-def test_tools_and_other_modules_are_reached(scene: Scene) -> None:
-    """A function runs where the module does; an actor and a module answer wherever they are."""
+def test_tools_are_reached(scene: Scene) -> None:
+    """A function runs where the module does; an actor answers wherever it is."""
     scene.app.start_child(ChildSpec("shelf", Shelf, name=f"tool/{id(scene)}"))
     options: Any = {"kind": "react", "tools": [process_of, {"actor": f"tool/{id(scene)}", "message": Look}]}
     tools = scene.app.start_module("tools", "question -> answer", provider="local", **options, **scene.shape.settings)
@@ -244,12 +281,6 @@ def test_tools_and_other_modules_are_reached(scene: Scene) -> None:
     assert int(first.split()[-1]) in pids(scene.app, scene.shape, "tools")
     assert second == answer.answer == "hat is on the shelf"
     scene.app.stop_module("tools")
-    asks = scene.app.start_program("asks", Asks, provider="local", **scene.shape.settings)
-    mine, other, text = asks(question="x").answer.split()
-    assert int(mine) in pids(scene.app, scene.shape, "asks")
-    assert int(other) in pids(scene.app, scene.shape)
-    assert text == "long"
-    scene.app.stop_module("asks")
 
 
 def test_what_is_shown_of_it_is_true(scene: Scene) -> None:
@@ -299,32 +330,38 @@ def test_a_crash_of_one_leaves_the_others(scene: Scene) -> None:
     assert scene.app.health().ok
 
 
-def test_a_stopped_module_is_forgotten_with_all_its_workers(scene: Scene) -> None:
-    """No name of it is left, and its processes end."""
-    scene.app.start_program("gone", Pid, provider="local", **scene.shape.settings)
-    scene.app.stop_module("gone")
-    assert not [entry.name for entry in scene.app.engine.names.entries() if "gone" in entry.name]
+def test_the_end_of_the_pool_loses_no_answer(scene: Scene) -> None:
+    """What the workers have in work is answered; the workers are the same as before."""
+    if scene.shape.workers == 1:
+        pytest.skip("it has no pool")
+    app, watch, before = scene.app, Watch(scene.app), pids(scene.app, scene.shape)
+    born = watch.incarnation(scene.shape.names("qa")[0])
+    answers: list[Any] = []
+    thread = threading.Thread(target=lambda: answers.extend(at_once(app, ["sleep 0.5"] * 4)))
+    thread.start()
+    scene.until(lambda: scene.qa.status().running == 4)
+    since = watch.incarnation("module/qa")
+    app.kill("module/qa")
+    watch.until(lambda: watch.running("module/qa", since))
+    thread.join(10)
+    assert [each.answer.split()[1] for each in answers] == ["0.5"] * 4
+    assert pids(app, scene.shape) == before
+    assert watch.incarnation(scene.shape.names("qa")[0]) == born
 
 
-@pytest.mark.parametrize("shape", [SHAPES[1], SHAPES[3]], ids=lambda shape: f"{shape.workers}-{shape.placement}")
-def test_the_end_of_the_pool_loses_no_answer(shape: Shape) -> None:
-    """What the workers have in work is answered; a stream goes on; the workers are the same as before."""
-    with shaped(shape) as (app, _, _):
-        watch = Watch(app)
-        before = pids(app, shape)
-        answers: list[Any] = []
-        thread = threading.Thread(target=lambda: answers.extend(at_once(app, ["sleep 0.5"] * 4)))
-        thread.start()
-        end = time.monotonic() + 10
-        while app.module("qa").status().running < 4:
-            assert time.monotonic() < end
-        since = watch.incarnation("module/qa")
-        app.kill("module/qa")
-        watch.until(lambda: watch.running("module/qa", since))
-        thread.join(10)
-        assert [each.answer.split()[1] for each in answers] == ["0.5"] * 4
-        assert pids(app, shape) == before
-        assert watch.incarnation(shape.names("qa")[0]) == 1
+def test_a_program_that_cannot_start_there_says_why(scene: Scene) -> None:
+    """The error of the child is the caller's, and nothing is left of it."""
+    options: Any = {**scene.shape.settings, "kind": "best_of_n", "metric": "kit.module_shapes:nobody"}
+    with pytest.raises(ConfigError, match="nobody"):
+        scene.app.start_module("bad", "question -> answer", provider="local", **options)
+    assert not [entry.name for entry in scene.app.engine.names.entries() if "bad" in entry.name]
+
+
+def test_a_time_out_is_a_call_time_out(scene: Scene) -> None:
+    """Who waits longer than the caller allows is named in the error."""
+    with pytest.raises(CallTimeout, match=scene.shape.names("qa")[0].rpartition("1")[0] or "module/qa"):
+        scene.app.call("module/qa", Predict({"question": "sleep 5"}), timeout=0.2)
+    scene.until(lambda: scene.qa.status().running == 0)
 
 
 def test_a_run_goes_on_with_other_workers() -> None:
@@ -355,32 +392,3 @@ def test_a_file_may_say_it() -> None:
     for wrong in ({"workers": 0}, {"placement": "prozess"}, {"wokers": 2}):
         with pytest.raises(ConfigError), application(Model(), config={"modules": {"qa": {**module, **wrong}}}):
             pass
-
-
-def test_a_program_that_cannot_start_there_says_why() -> None:
-    """The error of the child is the caller's, and nothing is left of it."""
-    for shape in SHAPES:
-        with application(Model()) as (app, _):
-            options = {**shape.settings, "kind": "best_of_n", "metric": "kit.module_shapes:nobody"}
-            with pytest.raises(ConfigError, match="nobody"):
-                app.start_module("bad", "question -> answer", provider="local", **options)
-            assert not [entry.name for entry in app.engine.names.entries() if "bad" in entry.name]
-
-
-def test_a_reader_is_told_of_the_end_of_a_streaming_worker() -> None:
-    """A stream ends with the worker whose it is; those of others go on."""
-    for shape in (SHAPES[1], SHAPES[3]):
-        with application(Model()) as (app, _):
-            single = app.start_module("single", "question -> answer", provider="local", **shape.settings)
-            with single.stream(question="stall") as stream:
-                next(iter(stream))
-                for name in shape.names("single"):
-                    app.kill(name)
-                with pytest.raises((StreamInterrupted, dspex.Error)):
-                    list(stream)
-
-
-def test_a_time_out_is_a_call_time_out() -> None:
-    """Who waits longer than the caller allows is named in the error."""
-    with shaped(SHAPES[1]) as (app, _, _), pytest.raises(CallTimeout, match="module/qa/"):
-        app.call("module/qa", Predict({"question": "sleep 5"}), timeout=0.2)

@@ -6,6 +6,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,12 +25,13 @@ from dspex.runtime.errors import (
     UnknownMessage,
     UsageError,
 )
+from dspex.runtime.gen_server import GenServer, NoReply, call
 from dspex.runtime.messages import Down, ExitSignal, GetState, GetStatistics, Resume, Suspend
 from dspex.runtime.outcomes import Ignored, Started, StartFailed
 from dspex.runtime.reasons import KILL, KILLED, NOPROC, Crash
 from dspex.runtime.restart_context import RestartContext
 from kit.engine import Lab, in_lab
-from kit.placed import Do, DoAsync, Hang, Narrow, Note, Plain, Trapper, Worker
+from kit.placed import Do, DoAsync, Hang, Narrow, Note, Open, Plain, Trapper, Worker
 
 PLACES = pytest.mark.parametrize("place", ["local", "process"])
 
@@ -45,6 +47,21 @@ async def notes(lab: Lab, target: Any, count: int) -> list[Any]:
     while len(found) < count:
         found = await lab.call(target, Do("notes"))
     return found
+
+
+class Keeper(GenServer):
+    """Keeps its calls, and answers one when it is told to."""
+
+    def init(self) -> None:
+        self.kept: list[Any] = []
+
+    @call
+    def keep(self, message: Do) -> NoReply:
+        self.kept.append(self.caller)
+        return NoReply()
+
+    def answer(self, value: Any) -> None:
+        self.reply(self.kept.pop(0), value)
 
 
 # -- what is the same at both places -------------------------------------------------------------------
@@ -406,6 +423,45 @@ def test_a_plain_thespian_actor(place: str) -> None:
 # -- what only a process has to take care of -----------------------------------------------------------
 
 
+def test_a_call_that_it_hands_on_comes_back_through_it() -> None:
+    """The other one answers it, beside the caller or not; with its own process it ends."""
+
+    async def test(lab: Lab) -> None:
+        worker = await lab.start(Worker, placement="process")
+        keeper = await lab.start(Keeper, name="w/keeper")
+        asked = [asyncio.ensure_future(lab.call(worker, Do("forward", ("w/keeper",)))) for _ in range(2)]
+        while len(keeper.cell.instance.kept) < 2:  # type: ignore[union-attr]
+            await lab.call(worker, Do("echo", (1,)))
+        keeper.cell.instance.answer("kept")  # type: ignore[union-attr]
+        assert await asked[0] == "kept"
+        lab.engine.kill(worker)
+        with pytest.raises(ActorDied):
+            await asked[1]
+
+    at(test)
+
+
+def test_an_answer_that_crosses_as_its_caller_gives_up_is_left(tmp_path: Path) -> None:
+    """What it opened is told so: neither side forgets it, whichever moment it is."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+
+    def wait() -> None:  # for the answer: nothing is read of it while this thread waits
+        assert pipe.read_text() == "answered"
+
+    async def test(lab: Lab) -> None:
+        worker = await lab.start(Worker, placement="process")
+        asked = asyncio.ensure_future(lab.call(worker, Open(str(pipe))))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        wait()
+        asked.cancel()
+        await asyncio.wait([asked])
+        assert await notes(lab, worker, 1) == ["farewell"]
+
+    at(test)
+
+
 def test_what_does_not_pickle_is_refused_where_it_is_sent() -> None:
     """Class and attribute are named, values are not; nothing is started for arguments that cannot cross."""
 
@@ -561,6 +617,21 @@ def test_what_it_announces_is_known_in_the_parent() -> None:
         await lab.error(there, Do("crash", ("oh",)))
         assert seen[1:] == [{"actor": "w/there", "reason": Crash(ValueError("oh"))}]
         assert lab.engine.counters.crashed == 1
+
+    at(test)
+
+
+def test_a_span_that_failed_is_known_in_the_parent() -> None:
+    """Its exception crosses as it is, its stack trace as text."""
+
+    async def test(lab: Lab) -> None:
+        seen: list[Any] = []
+        lab.engine.telemetry.attach("test", ("app", "work", "exception"), lambda *given: seen.append(given[2]))
+        there = await lab.start(Worker, placement="process", name="w/there")
+        await lab.call(there, Do("span", (("app", "work"),)))
+        [told] = seen
+        assert (told["from"], told["kind"], told["reason"].args) == ("child", "error", ("oh",))
+        assert "do_span" in told["stacktrace"]
 
     at(test)
 

@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from decimal import Decimal
 from functools import reduce
 from pathlib import Path
@@ -19,7 +20,10 @@ import dspex
 from dspex import ChildSpec, GenServer, call
 from dspex.actors.evaluation.scoring import Score
 from dspex.actors.runs import tries as run_tries
-from dspex.runtime.errors import CallTimeout, RunConflict, RunError
+from dspex.actors.runs.owner import Owner
+from dspex.actors.runs.store import RunStore
+from dspex.actors.scorers.llm_judge import LMJudge
+from dspex.runtime.errors import CallTimeout, RunConflict, RunError, StoreUnavailable
 from kit.application import provider_of
 from kit.http_server import Exchange, HttpServer
 from kit.runs import EXAMPLES, configuration, model
@@ -109,9 +113,16 @@ class Replying(dspex.Signature):
     question: str = dspex.InputField()
     reply: Reply = dspex.OutputField()
 
+class Part(dspex.Module):
+    draft = dspex.Predict(Words)
+
+    async def forward(self, question):
+        return await self.draft(question=question)
+
 class Asking(Base):
     signature = "question -> answer"
     answer = dspex.Predict(Words)
+    part = Part()
     reply = dspex.Predict(Replying)
 
 def metric(example, prediction):
@@ -170,6 +181,7 @@ def test_changed_settings_are_refused(tmp_path: Path, path: str, value: object, 
     [
         ("self.answer(question=question)", 'self.answer(question=f"{question}?")', "code"),
         ('signature = "question', 'best = True; signature = "question', "code"),
+        ("self.draft(question=question)", 'self.draft(question=f"{question}!")', "code"),
         ("yes or no", "yes, or else no", "predictors"),
         ("text: str", "text: bool", "predictors"),
         ('== prediction["answer"]', '!= prediction["answer"]', "metric"),
@@ -194,6 +206,17 @@ def test_changed_code_is_refused(
 
         refused = difference(config, change, metric=f"{name}:metric")
     assert part in refused.facts["differences"]
+
+
+def test_another_judge_is_refused(tmp_path: Path) -> None:
+    """A model that judges answers too: its provider's default is part of the run."""
+    with begun(tmp_path) as (config, _):
+
+        def change() -> None:
+            config["ai"]["providers"]["writer"]["default_model"] = "gpt-9"
+
+        refused = difference(config, change, metric=LMJudge("writer"))
+    assert "judge: writer/test-model then, writer/gpt-9 now" in str(refused)
 
 
 def test_a_state_that_changed_changes_nothing(tmp_path: Path) -> None:
@@ -244,6 +267,15 @@ def test_money_is_a_budget(tmp_path: Path) -> None:
             more = app.optimize("qa", EXAMPLES, budget={"money": 1}, **how).result(20)
         assert more.outcome == "completed"
         assert more.status.paid.money > paid.money
+
+
+def test_a_budget_too_small_for_one_request_says_why(tmp_path: Path) -> None:
+    """What is reserved is the longest answer there may be: who set no limit is told what would help."""
+    with begun(tmp_path) as (config, server), dspex.start(config=config) as app:
+        app.update_setting(("ai", "providers", "local", "prices"), PRICED)
+        result = app.optimize("qa", EXAMPLES, **{**CHEAP, "budget": {"money": "0.1"}}).result(20)
+        assert (result.outcome, len(server.requests)) == ("budget_exhausted", 0)
+        assert "reserves what its longest answer would use, which max_tokens bounds" in str(result.status.reason)
 
 
 def test_money_needs_a_price(tmp_path: Path) -> None:
@@ -326,6 +358,33 @@ def test_a_failed_run_does_not_begin_anew_by_itself(tmp_path: Path) -> None:
             assert app.optimize("qa", EXAMPLES, **how).result(20).outcome == "completed"
 
 
+def test_a_run_goes_on_once_its_key_is_mended(tmp_path: Path) -> None:
+    """One request finds out that the key works again; the other workers wait for that, and do not end the run."""
+    with begun(tmp_path) as (config, server):
+        config["ai"]["providers"]["local"]["gate_time"] = 0.05
+        answer = server.script
+        with dspex.start(config=config) as app:
+            server.script = lambda exchange: exchange.reply(401, {"error": {"message": "who?"}})
+            with pytest.raises(RunError, match="lm_auth"):
+                app.optimize("qa", EXAMPLES, **MIPRO).result(20)
+            while next(gate for gate in app.protection.status("local").gates if gate.gate == "auth").next_try:
+                pass
+
+            def refused() -> int:
+                return len(app.events.query(types=("lm_error",), limit=100).events)
+
+            before, first = refused(), threading.Lock()
+
+            def probed(exchange: Exchange) -> None:
+                if first.acquire(blocking=False):
+                    while refused() < before + WORKERS - 1:
+                        pass
+                answer(exchange)
+
+            server.script = probed
+            assert app.optimize("qa", EXAMPLES, **MIPRO).result(20).outcome == "completed"
+
+
 @pytest.mark.parametrize("how", ["reset", "breaker"])
 def test_an_outage_is_no_examples_score(tmp_path: Path, how: str) -> None:
     """While the model cannot be reached nothing is scored; when it is back the run goes on to the same end."""
@@ -338,7 +397,7 @@ def test_an_outage_is_no_examples_score(tmp_path: Path, how: str) -> None:
         numbers = itertools.count()
 
         def script(exchange: Exchange) -> None:
-            if 30 <= next(numbers) < 36:
+            if 30 <= next(numbers) < (33 if how == "breaker" else 36):
                 exchange.reset()
             else:
                 answer(exchange)
@@ -364,6 +423,41 @@ def test_a_model_that_stays_away_fails_the_run(tmp_path: Path, monkeypatch: pyte
             result = app.optimize("qa", EXAMPLES, **MIPRO).result(20)
         assert any(PROMPT in request.body for request in server.requests)
         assert (result.outcome, result.status.errors) == ("completed", 0)
+
+
+@pytest.mark.parametrize("how", ["disk full", "taken over"])
+def test_a_journal_that_cannot_be_written_fails_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """Who waits is told why, and the application goes on; mended, the same call goes on to the same end."""
+    reached = threading.Event()
+    with model() as (script, server), dspex.start(config=configuration(server, tmp_path)) as app:
+        store = app._life.plan.runs
+        script.on_call = lambda number: reached.set() if number == 30 else None
+        run = app.optimize("qa", EXAMPLES, **MIPRO)
+        assert reached.wait(10)
+        heir = RunStore(store.path, owner=replace(Owner.myself(), token="heir"))
+        with monkeypatch.context() as patch:
+            if how == "disk full":
+
+                def full(*args: Any, **more: Any) -> None:
+                    raise StoreUnavailable("expected room, got a full disk", cause="full")
+
+                patch.setattr(store, "write", full)
+            else:
+                store.release("r")
+                heir.begin("r", "optimization", store.get("r").plan)
+            with pytest.raises(RunError, match="full disk" if how == "disk full" else "expected to own the run 'r'"):
+                run.result(20)
+            assert run.status().state == "failed"
+            entry = app.entry("run/r")
+            assert entry is not None
+            assert entry.state != "dead"
+        heir.close()
+        script.on_call = lambda number: None
+        result = app.optimize("qa", EXAMPLES, **MIPRO).result(20)
+        assert (result.outcome, result.status.errors) == ("completed", 0)
+        assert script.calls <= result.status.paid.calls + 2 * WORKERS
 
 
 def test_a_pause_outlives_the_run(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from dspex.actors.modules.program_state import PredictorState, ProgramState
 from dspex.actors.optimizers.bench import Bench
 from dspex.actors.runs import tries as run_tries
 from dspex.actors.runs.messages import RunStatus
+from dspex.actors.scorers.llm_judge import LMJudge
+from dspex.actors.scorers.texts import ExactMatch
 from dspex.runtime.errors import CallTimeout, ConfigError, NoProcess, RunConflict, RunError, UsageError
 from dspex.supervisors.app.run_handles import Run
 from kit.http_server import Exchange
@@ -160,6 +162,27 @@ def test_time_is_a_budget_too() -> None:
         result = app.optimize("qa", EXAMPLES, budget={"seconds": 0.0}, **HOW).result(20)
         assert (result.outcome, script.calls) == ("budget_exhausted", 0)
         assert result.state.predictors == {"predict": PredictorState()}
+
+
+def test_a_pause_is_no_work() -> None:
+    """Time that a run is paused is not taken from its budget, nor told as work; the same for an evaluation."""
+    with optimizing() as (app, script):
+        held, go = threading.Event(), threading.Event()
+
+        def hold(number: int) -> None:
+            held.set()
+            go.wait(10)
+
+        script.on_call = hold
+        run = app.optimize("qa", EXAMPLES, budget={"seconds": 60.0}, **HOW)
+        assert held.wait(10)
+        first = run.pause()
+        assert run.status().elapsed == first.elapsed > 0
+        assert run.status().elapsed == first.elapsed
+        go.set()
+        assert run.resume().elapsed >= first.elapsed
+        result = run.result(20)
+        assert run.status().elapsed == result.status.elapsed > first.elapsed
 
 
 def test_patience_ends_a_run_that_gets_no_better() -> None:
@@ -342,6 +365,31 @@ def test_a_bug_of_an_optimizer_fails_the_run(tmp_path: Path) -> None:
         assert script.calls == paid > 0
 
 
+def test_a_run_that_is_begun_again_is_not_too_old(tmp_path: Path, calm: tuple[Any, int]) -> None:
+    """What is forgotten when a run is begun is other runs: this one, however old, is not paid for twice."""
+    with model() as (script, server):
+        config = configuration(server, tmp_path)
+        with dspex.start(config=config) as app:
+            app.optimize("qa", EXAMPLES, **HOW).result(20)
+            app.evaluate("qa", EXAMPLES, metric="exact_match", run_id="e")
+            app.evaluate("qa", EXAMPLES[:1], metric="exact_match", run_id="other")
+        config["ai"]["optimization"] = {"keep_runs": 1e-9}
+        paid = script.calls
+        with dspex.start(config=config) as app:
+            assert app.optimize("qa", EXAMPLES, **HOW).result(20).state.key == calm[0].state.key
+            assert [run.id for run in app.runs.list()] == ["r"]
+        assert script.calls == paid
+        config["ai"]["optimization"] = {}
+        with dspex.start(config=config) as app:
+            app.evaluate("qa", EXAMPLES, metric="exact_match", run_id="e")
+            config["ai"]["optimization"] = {"keep_runs": 1e-9}
+        paid = script.calls
+        with dspex.start(config=config) as app:
+            assert app.evaluate("qa", EXAMPLES, metric="exact_match", run_id="e").complete
+            assert [run.id for run in app.runs.list()] == ["e"]
+        assert script.calls == paid
+
+
 def test_changes_are_refused_with_what_changed(tmp_path: Path) -> None:
     """Other data, another metric, another method: the run does not go on, and says why not; a fork may."""
     with optimizing(tmp_path) as (app, _):
@@ -375,6 +423,15 @@ def test_changes_are_refused_with_what_changed(tmp_path: Path) -> None:
         ({"valset": []}, ConfigError, "at least one example"),
         ({"valset": [{"question": {1, 2}}]}, ConfigError, r"at valset\[0\]"),
         ({"fork": "nobody"}, RunError, "which no run has"),
+        ({"metric": "metric/mine"}, ConfigError, "expected an actor that is there, got 'metric/mine', at metric"),
+        ({"metric": LMJudge("locl")}, ConfigError, "got 'provider/locl'; did you mean 'provider/local'.*at metric"),
+        ({"prompt_provider": "locl"}, ConfigError, "got 'provider/locl'; .*at prompt_provider"),
+        ({"options": [1]}, ConfigError, "expected a mapping of the method's options, got list, at options"),
+        ({"budget": 20}, ConfigError, "expected the parts calls.*, got int, at budget"),
+        ({"metric": ExactMatch}, ConfigError, r"got the class ExactMatch; give ExactMatch\(\), at metric"),
+        ({"valset": 7}, ConfigError, "expected a list of examples, got int, at valset"),
+        ({"valset": [{"qestion": "x"}] * 2}, ConfigError, "the inputs question.*the fields qestion, at valset"),
+        ({"valset": [Example(question="x", a="y").with_inputs("question", "a")]}, ConfigError, "got 'a', at input"),
     ],
 )
 def test_bad_input_is_refused_at_once(change: dict[str, Any], error: type[Exception], words: str) -> None:
@@ -389,6 +446,15 @@ def test_a_module_that_is_not_there_is_refused() -> None:
     """Nothing is begun for a module that nobody started."""
     with optimizing() as (app, _), pytest.raises(NoProcess):
         app.optimize("nobody", EXAMPLES, **HOW)
+
+
+def test_a_dataset_for_another_program_is_refused() -> None:
+    """None of its examples has the module's inputs: the run would score nothing but failures."""
+    with optimizing() as (app, script):
+        for dataset in ([{"q": "1 + 1?", "answer": "2"}] * 4, [{"answer": "2"}] * 4):
+            with pytest.raises(ConfigError, match=r"expected the inputs question, in one example at least.*trainset"):
+                app.optimize("qa", dataset, **HOW)
+        assert (script.calls, app.runs.list()) == (0, [])
 
 
 def test_too_few_examples_are_refused() -> None:

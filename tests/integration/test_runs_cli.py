@@ -12,6 +12,7 @@ from typer.testing import CliRunner, Result
 
 import dspex
 from dspex.__main__ import cli
+from dspex.actors.runs import journal as run_journal
 from dspex.runtime.errors import RunError, StoreUnavailable
 from dspex.supervisors.app.runs_view import plot
 from kit.http_server import HttpServer
@@ -151,8 +152,9 @@ def test_an_evaluation_with_a_metric_of_its_own_says_what_to_do(tmp_path: Path) 
         assert "app.evaluate(..., run_id='e')" in str(error)
 
 
-def test_one_that_a_living_process_has_paused_goes_on_there(tmp_path: Path) -> None:
+def test_one_that_a_living_process_has_paused_goes_on_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its owner is asked; no second application is started beside it."""
+    monkeypatch.setattr(run_journal, "HEARTBEAT", 0.05)  # one that pauses looks no more often
     with model() as (_, server):
         config = configured(server, tmp_path)
         with dspex.start(config=configuration(server, tmp_path)) as app:

@@ -39,8 +39,9 @@ EXAMPLES = tuple(
     Example(question=f"Is {number} even?", answer="no" if number % 2 else "yes").with_inputs("question")
     for number in range(12)
 )
+RANDOM_SEARCH = "BootstrapFewShotWithRandomSearch"
 OPTIMIZERS: dict[str, dict[str, Any]] = {
-    "BootstrapFewShotWithRandomSearch": {
+    RANDOM_SEARCH: {
         "max_bootstrapped_demos": 2,
         "max_labeled_demos": 3,
         "num_candidate_programs": 3,
@@ -85,6 +86,14 @@ def optimized(app: Any, optimizer: str, apart: bool) -> dict[str, Any]:
         )
     best.set_lm(None)
     return json.loads(json.dumps(best.dump_state(), default=str))  # type: ignore[no-any-return]
+
+
+def begun(app: Any, factory: str = "kit.dspy_programs:build", **how: Any) -> Any:
+    """A run in a process of its own."""
+    from dspex.supervisors.app.dspy_runs import optimize_dspy
+
+    how = {"optimizer": RANDOM_SEARCH, "options": OPTIMIZERS[RANDOM_SEARCH], "seed": 1, "provider": "local", **how}
+    return optimize_dspy(app, factory, EXAMPLES, **{"metric": "kit.dspy_programs:right", **how})
 
 
 def answer_to(request: dict[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -88,3 +89,8 @@ def _no_reward(given: Any, prediction: Any) -> float:
 def right(example: Any, prediction: Any, trace: Any = None) -> bool:
     """A metric of DSPy's."""
     return bool(example.answer == prediction.answer)
+
+
+def deadly() -> Any:
+    """Ends its process."""
+    os._exit(3)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import dspex
 from dspex.actors.examples import Example
 from dspex.actors.scorers.llm_judge import LMJudge
 from kit.http_server import Exchange, HttpServer, completion
@@ -18,12 +19,8 @@ from kit.runs import ROOT, Model, answer_to, configuration
 
 SCRIPT = """
 import json, sys
-import dspex
-from kit.evaluations import DATASET
-plan = json.loads(sys.argv[1])
-with dspex.start(config=plan["config"]) as app:
-    report = app.evaluate("qa", DATASET, metric="kit.evaluations:judge", progress=False, **plan["how"])
-    print(report.to_json(), flush=True)
+from kit.evaluations import evaluated
+print(json.dumps(evaluated(**json.loads(sys.argv[1]))), flush=True)
 """
 
 DATASET = tuple(
@@ -67,6 +64,14 @@ def judging_model() -> Iterator[tuple[JudgingModel, HttpServer]]:
     script = JudgingModel()
     with HttpServer(script) as server:
         yield script, server
+
+
+def evaluated(config: dict[str, Any], how: dict[str, Any]) -> dict[str, Any]:
+    """Begin an evaluation, or go on with it: its report."""
+    with dspex.start(config=config) as app:
+        report = app.evaluate("qa", DATASET, metric="kit.evaluations:judge", progress=False, **how)
+    found: dict[str, Any] = json.loads(report.to_json())
+    return found
 
 
 def evaluation_process(server: HttpServer, folder: Path, **how: Any) -> subprocess.Popen[str]:

@@ -73,14 +73,16 @@ class Chain(dspex.Module):
         return self.final.last(question=question, draft=first.draft)
 
 
-class Asks(dspex.Module):
-    """Asks another module."""
+class Asks(Pid):
+    """Asks another module, or itself until it is at the bottom; else it is as any."""
 
-    only = dspex.Predict("question -> answer")
-
-    async def forward(self, question: str) -> dict[str, str]:
-        found = await self.call_module("qa", question=question)
-        return {"answer": f"{os.getpid()} {found.answer}"}
+    async def forward(self, question: str) -> Any:
+        word, _, rest = question.partition(" ")
+        if word == "down" and int(rest):
+            return await self.call_module("tight", question=f"down {int(rest) - 1}")
+        if word == "other":
+            return {"answer": f"{os.getpid()} {(await self.call_module('qa', question=rest)).answer}"}
+        return await super().forward(question)
 
 
 @dataclass(frozen=True)

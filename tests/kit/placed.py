@@ -7,14 +7,16 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from thespian.actors import Actor, ActorAddress
 
 from dspex.runtime.context import Context
 from dspex.runtime.gen_server import Continue, Exit, Fail, GenServer, Ignore, Info, NoReply, Stop, call, cast, info
-from dspex.runtime.messages import Down, ExitSignal, Reply
+from dspex.runtime.messages import Down, ExitSignal, Opens, Reply
 from dspex.runtime.stages import Producer, stream
 
 
@@ -44,6 +46,24 @@ class Note:
     """Cast or plain message: to be kept."""
 
     value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Open(Opens):
+    """Call: hand over an actor of use to the caller only; write to this pipe when the answer is given."""
+
+    pipe: str
+
+    def farewell(self) -> Note:
+        """For a caller who has gone."""
+        return Note("farewell")
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What an :class:`Open` gives."""
+
+    address: ActorAddress
 
 
 class Stubborn(Exception):
@@ -86,6 +106,12 @@ class Worker(GenServer):
     @call
     async def do_async(self, message: DoAsync) -> Any:
         return await getattr(self, f"do_{message.what}")(*message.args)
+
+    @call
+    def open(self, message: Open) -> Opened:
+        with Path(message.pipe).open("w") as pipe:
+            pipe.write("answered")
+        return Opened(self.myAddress)
 
     @cast
     def note(self, message: Note) -> None:
@@ -208,6 +234,10 @@ class Worker(GenServer):
     def do_execute(self, event: tuple[str, ...], measurements: Any) -> None:
         self.system.telemetry.execute(event, measurements, {"from": "child"})
 
+    def do_span(self, prefix: tuple[str, ...]) -> None:
+        with suppress(LookupError), self.system.telemetry.span(prefix, {"from": "child"}):
+            raise LookupError("oh")
+
     def do_announce(self, metadata: Any) -> None:
         assert self.name is not None
         self.system.names.set_metadata(self.name, metadata)
@@ -234,6 +264,9 @@ class Worker(GenServer):
 
     async def do_spawn(self, *args: Any) -> Any:
         return (await self.spawn_link(Worker, *args)).address  # type: ignore[union-attr]
+
+    def do_forward(self, to: Any) -> NoReply:
+        return self.forward(to)
 
     def do_serve_until_given_up(self, told: Any) -> Any:
         return self.serve(self._wait_and_tell(told))

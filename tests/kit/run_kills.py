@@ -10,7 +10,8 @@ from pathlib import Path
 from random import Random
 from typing import Any, Literal, TypeAlias
 
-from dspex.actors.runs.store import RunStore
+from dspex.actors.runs.messages import Wish
+from dspex.actors.runs.store import RunStore, StoredRun
 from kit.http_server import HttpServer
 from kit.runs import Model, optimizer_process
 
@@ -81,6 +82,41 @@ def killed_at(
         script.on_call = script.on_answer = lambda number: None
     assert process.returncode in (0, -9), err
     return process.returncode == -9 and not out
+
+
+def killed_once(
+    script: Model,
+    server: HttpServer,
+    folder: Path,
+    wish: Wish,
+    wanted: Callable[[StoredRun], bool],
+    begin: Begin = optimizer_process,
+    **how: Any,
+) -> StoredRun:
+    """What the file says of the run ``r`` that was asked for something, and killed when ``wanted`` was true of it."""
+    held, go = threading.Event(), threading.Event()
+
+    def hold(number: int) -> None:
+        if number == 20:
+            held.set()
+            go.wait(15)
+
+    script.on_call = hold
+    process = begin(server, folder, **how)
+    store = RunStore(folder / "app.runs.db")
+    try:
+        assert held.wait(15)
+        found = store.wish("r", wish)
+        while not wanted(found):
+            found = store.get("r")
+        process.kill()
+        process.communicate(timeout=10)
+        return store.get("r")
+    finally:
+        script.on_call = lambda number: None
+        go.set()
+        process.kill()
+        store.close()
 
 
 def paid_calls(folder: Path) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import dspex
 from dspex.actors.examples import Example
 from kit.application import provider_of
 from kit.http_server import Exchange, HttpServer, completion
@@ -21,16 +22,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 SCRIPT = """
 import json, sys
-import dspex
-from kit.runs import EXAMPLES
-plan = json.loads(sys.argv[1])
-with dspex.start(config=plan["config"]) as app:
-    run = app.optimize("qa", EXAMPLES, metric="exact_match", **plan["how"])
-    result = run.result(60)
-    told = {"key": result.state.key, "score": result.score, "outcome": result.outcome, "base": result.base_score}
-    status = result.status
-    told |= {"calls": status.paid.calls, "recalled": status.recalled, "steps": status.step, "trials": status.trials}
-    print(json.dumps(told), flush=True)
+from kit.runs import optimized
+print(json.dumps(optimized(**json.loads(sys.argv[1]))), flush=True)
 """
 
 EXAMPLES = tuple(
@@ -96,6 +89,22 @@ def configuration(server: HttpServer, folder: Path | None, **module: Any) -> dic
         "app": {"console": False},
         "ai": {"providers": {"local": provider_of(server)}, "caching": {"enabled": False}},
         "modules": {"qa": {"signature": "question -> answer", "provider": "local", **module}},
+    }
+
+
+def optimized(config: dict[str, Any], how: dict[str, Any]) -> dict[str, Any]:
+    """Begin a run, or go on with it, and wait for its end: what came of it."""
+    with dspex.start(config=config) as app:
+        plan: dict[str, Any] = {"metric": "exact_match", **how}
+        result = app.optimize("qa", EXAMPLES, **plan).result(60)
+    told = {"key": result.state.key, "score": result.score, "outcome": result.outcome, "base": result.base_score}
+    status = result.status
+    return told | {
+        "calls": status.paid.calls,
+        "recalled": status.recalled,
+        "steps": status.step,
+        "trials": status.trials,
+        "errors": status.errors,
     }
 
 

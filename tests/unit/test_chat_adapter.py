@@ -36,7 +36,7 @@ def test_adapters_are_found_by_name() -> None:
 def test_the_whole_prompt() -> None:
     """The system message names each field with type and rule, and the instructions; the user message has the values."""
     signature = Signature("question, k: int -> reasoning, score: float", "Judge it.").with_updated_field(
-        "k", description="How many."
+        "k", desc="How many."
     )
     system = (
         "Your input fields are:\n"
@@ -100,6 +100,15 @@ def test_demos_are_a_conversation() -> None:
     assert messages[2][1] == "[[ ## mood ## ]]\ngood\n\n[[ ## score ## ]]\n1.0\n\n[[ ## completed ## ]]"
     assert "[[ ## mood ## ]]\n(not given in this example)\n" in messages[4][1]
     assert CHAT.parse(TWO, messages[2][1]) == {"mood": "good", "score": 1.0}
+
+
+def test_only_the_question_asks() -> None:
+    """The request stands in the last message; in a worked example only if it would be empty without it."""
+    asked = [
+        "Respond with" in text for role, text in format_(QA, {"question": "b"}, [{"question": "a", "answer": "1"}])
+    ]
+    assert asked == [False, False, False, True]
+    assert all(text for _, text in format_(Signature("-> joke"), {}, [{"joke": "ha"}]))
 
 
 def test_an_answer_of_several_lines() -> None:

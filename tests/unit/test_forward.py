@@ -27,6 +27,11 @@ class Later(Do):
 
 
 @dataclass(frozen=True)
+class Soon(Do):
+    """Asked of a handler that thinks in a task first."""
+
+
+@dataclass(frozen=True)
 class Release:
     """Hand on what was kept."""
 
@@ -52,6 +57,14 @@ class Front(GenServer):
         await asyncio.sleep(1.0)
         return self.forward(self.to)
 
+    @call
+    def do_soon(self, message: Soon) -> NoReply:
+        return self.serve(self.think())
+
+    async def think(self) -> NoReply:
+        await asyncio.sleep(1.0)
+        return self.forward(self.to)
+
     @cast
     def release(self, message: Release) -> None:
         for each in self.kept:
@@ -69,7 +82,7 @@ class Back(GenServer):
         return message.what(self) if callable(message.what) else message.what
 
     @call
-    async def do_later(self, message: Later) -> Any:
+    async def do_later(self, message: Later | Soon) -> Any:
         return message.what
 
     async def wait(self, seconds: float) -> str:
@@ -92,9 +105,9 @@ async def pair(lab: Lab) -> tuple[Any, Any]:
     return await lab.start(Front, "w/back", name="w/front"), back
 
 
-@pytest.mark.parametrize("message", [Do(1), Later(1), waiting(1.0)])
+@pytest.mark.parametrize("message", [Do(1), Later(1), Soon(1), waiting(1.0)])
 def test_the_answer_comes_from_the_other(message: Do) -> None:
-    """From plain, async and serving handlers alike, and nothing of it is left at the one that handed it on."""
+    """From plain, async and serving handlers and from tasks alike; nothing of it is left at who handed it on."""
 
     async def test(lab: Lab) -> None:
         front, back = await pair(lab)

@@ -1,4 +1,4 @@
-"""Entries of a journal are gathered while others are written."""
+"""Entries of a journal are gathered until they are worth writing."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def entry(number: int) -> Entry:
     return Entry("row", str(number), "{}")
 
 
-def test_what_comes_meanwhile_is_written_together() -> None:
-    """The first goes alone, the others with one message; the end waits for the last."""
+def test_a_portion_is_written_together() -> None:
+    """So many go with one message, what comes meanwhile with the next; the end waits for them."""
     written: list[list[str]] = []
 
     async def record(*entries: Entry) -> None:
@@ -24,14 +24,39 @@ def test_what_comes_meanwhile_is_written_together() -> None:
 
     async def work() -> None:
         async with asyncio.TaskGroup() as group:
-            rows = Gathering(group, record, [])
+            rows = Gathering(group, record, [], 2)
             rows.keep(entry(0))
-            await asyncio.sleep(0)  # it is on its way
-            for number in (1, 2, 3):
+            await asyncio.sleep(0)
+            assert not written
+            rows.keep(entry(1))
+            await asyncio.sleep(0)  # they are on their way
+            for number in (2, 3, 4):
                 rows.keep(entry(number))
+        assert rows.rest() == []
 
     asyncio.run(work())
-    assert written == [["0"], ["1", "2", "3"]]
+    assert written == [["0", "1"], ["2", "3", "4"]]
+
+
+def test_what_is_no_portion_is_left_to_the_caller() -> None:
+    """It writes them with something else, once."""
+    written: list[list[str]] = []
+
+    async def record(*entries: Entry) -> None:
+        written.append([each.key for each in entries])
+
+    async def work() -> None:
+        async with asyncio.TaskGroup() as group:
+            rows = Gathering(group, record, [], 2)
+            for number in (0, 1):
+                rows.keep(entry(number))
+            await asyncio.sleep(0)
+            rows.keep(entry(2))
+        assert [each.key for each in rows.rest()] == ["2"]
+        assert rows.rest() == []
+
+    asyncio.run(work())
+    assert written == [["0", "1"]]
 
 
 def test_it_begins_again_after_a_rest() -> None:
@@ -43,7 +68,7 @@ def test_it_begins_again_after_a_rest() -> None:
 
     async def work() -> None:
         async with asyncio.TaskGroup() as group:
-            rows = Gathering(group, record, [])
+            rows = Gathering(group, record, [], 1)
             for number in range(2):
                 rows.keep(entry(number))
                 await asyncio.sleep(0)
@@ -61,7 +86,7 @@ def test_a_journal_that_cannot_write_is_a_problem_and_no_crash() -> None:
 
     async def work() -> None:
         async with asyncio.TaskGroup() as group:
-            Gathering(group, record, problems).keep(entry(0))
+            Gathering(group, record, problems, 1).keep(entry(0))
 
     asyncio.run(work())
     assert [type(problem) for problem in problems] == [StoreError]

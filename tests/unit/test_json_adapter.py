@@ -83,9 +83,16 @@ def test_the_whole_prompt() -> None:
         "Respond with the JSON object only."
     )
     ask = "Respond with a JSON object with the fields `score`, in this order, and nothing else."
-    assert messages[1].content == f'{{\n  "question": "A\\nB"\n}}\n\n(Not given in this example: k.)\n\n{ask}'
+    assert messages[1].content == '{\n  "question": "A\\nB"\n}\n\n(Not given in this example: k.)'
     assert messages[2].content == '{\n  "score": 0.5\n}'
     assert messages[3].content == f'{{\n  "question": "say \\"é\\"",\n  "k": 3\n}}\n\n{ask}'
+
+
+def test_only_the_question_asks() -> None:
+    """The request stands in the last message; in a worked example only if it would be empty without it."""
+    messages = JSON.format(QA, {"question": "b"}, [{"question": "a", "answer": "1"}])
+    assert ["Respond with a" in str(each.content) for each in messages] == [False, False, False, True]
+    assert all(each.content for each in JSON.format(Signature("-> joke"), {}, [{"joke": "ha"}]))
 
 
 def test_a_value_that_json_cannot_carry() -> None:

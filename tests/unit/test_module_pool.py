@@ -12,10 +12,13 @@ from dspex.actors.modules.actor import ModuleActor
 from dspex.actors.modules.messages import GetState, ModuleStatus, Predict, UpdateModule
 from dspex.actors.modules.pool import ModulePool
 from dspex.actors.modules.prediction import Prediction
+from dspex.actors.modules.program import Module
+from dspex.actors.modules.program import Predict as Ask
 from dspex.runtime.child_spec import ChildSpec, StartChild
 from dspex.runtime.errors import ActorDied, ConfigError, LMServerError, NoProcess, Overloaded
 from dspex.runtime.gen_server import GenServer, Started, call
 from dspex.runtime.messages import Resume, Suspend
+from dspex.runtime.names import State
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
 from dspex.supervisors.supervisor import Supervisor
 from kit.modules import Scene, gather, response
@@ -325,3 +328,40 @@ def test_events_name_the_worker() -> None:
         assert {event.source for event in scene.executions} == {"module/qa/1", "module/qa/2", "module/qa/3"}
 
     play(response(), response(), response(), delay=1.0)(scenario)
+
+
+class Down(Module):
+    """Asks the module that it is until it is at the bottom."""
+
+    ask = Ask("left: int -> answer")
+
+    async def forward(self, left: int) -> Prediction:
+        return await self.call_module("qa", left=left - 1) if left else await self.ask(left=left)
+
+
+def test_a_program_may_ask_itself() -> None:
+    """Its own worker answers, though others have less to do: nobody waits for a turn that waits for him."""
+
+    async def scenario(scene: Pool) -> None:
+        for count in (3, 4, 5):
+            outcomes = await gather(*(scene.send(Predict({"left": 3})) for _ in range(count)))
+            assert [getattr(each, "answer", each) for each in outcomes] == ["Paris"] * count
+
+    play(delay=1.0, workers=2, kind="program", program=Down, signature="left: int -> answer", max_concurrency=1)(
+        scenario
+    )
+
+
+def test_a_full_mailbox_loses_no_news_of_the_workers() -> None:
+    """What the registry is told goes on when the pool is asked too much at once."""
+
+    async def scenario(scene: Pool) -> None:
+        names = scene.house.engine.names
+        scene.house.address("module/qa").cell.set_limit(0)
+        changes: list[tuple[State, int]] = [("restarting", 2), ("running", 3)]
+        for state, ready in changes:
+            names.set_state("module/qa/3", state)
+            await scene.settle()
+            assert scene.registry.announced[-1]["ready"] == ready
+
+    play()(scenario)

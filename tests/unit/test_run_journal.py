@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -27,7 +28,7 @@ from dspex.actors.runs.owner import Owner
 from dspex.actors.runs.recorded_call import recorded
 from dspex.actors.runs.scope import RunScope
 from dspex.actors.runs.store import RunStore
-from dspex.runtime.errors import LMServerError, RunConflict, StoreUnavailable
+from dspex.runtime.errors import ActorDied, LMServerError, RunConflict, StoreError, StoreUnavailable
 from dspex.runtime.gen_server import GenServer, NoReply, call, info
 from kit.engine import Lab, in_lab
 
@@ -118,6 +119,25 @@ def test_many_at_once_are_all_kept(store: RunStore) -> None:
     in_lab(run, virtual=False)
 
 
+def test_what_comes_together_is_one_transaction(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first does not go alone; and what came during a transaction is acknowledged by the next one only."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        write, written = store.write, list[int]()
+
+        def counted(id: str, entries: Any, **more: Any) -> Any:
+            written.append(len(entries))
+            return write(id, entries, **more)
+
+        monkeypatch.setattr(store, "write", counted)
+        records = [Record((Entry("call", str(number), "{}"),)) for number in range(5)]
+        await asyncio.gather(*(lab.call(JOURNAL, record) for record in records))
+        assert written == [5]
+
+    laboratory(run)
+
+
 def test_a_journal_that_crashed_goes_on(store: RunStore) -> None:
     """Killed, and started again in the same application, it has all that was acknowledged."""
 
@@ -129,6 +149,77 @@ def test_a_journal_that_crashed_goes_on(store: RunStore) -> None:
         await journal(lab, store)
         assert await lab.call(JOURNAL, Recall("call", "a")) == "1"
         assert (await lab.call(JOURNAL, JournalInfo())).paid == Paid(1)
+
+    in_lab(run, virtual=False)
+
+
+def test_a_thread_that_was_left_behind_writes_before_its_heir_or_not_at_all(
+    store: RunStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A journal killed while it commits leaves a thread: what that writes late would take back what was paid since."""
+
+    async def run(lab: Lab) -> None:
+        arrived, go, over = threading.Event(), threading.Event(), threading.Event()
+        write = store.write
+        refused: list[RunConflict] = []
+
+        def late(*args: Any, **more: Any) -> Any:
+            arrived.set()
+            go.wait(10)
+            try:
+                return write(*args, **more)
+            except RunConflict as error:
+                refused.append(error)
+                raise
+            finally:
+                over.set()
+
+        address = await journal(lab, store)
+        await lab.call(JOURNAL, Record((Entry("call", "a", "1"),), Paid(1)))
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "write", late)
+            waits = asyncio.ensure_future(lab.error(JOURNAL, Record((Entry("call", "b", "1"),), Paid(1))))
+            await asyncio.to_thread(arrived.wait, 10)
+            address.cell.signal("kill", None)
+            await lab.down(address)
+            await waits
+        await journal(lab, store)
+        await lab.call(JOURNAL, Record((Entry("call", "c", "1"), Entry("call", "d", "1")), Paid(2)))
+        go.set()
+        await asyncio.to_thread(over.wait, 10)
+        assert len(refused) == 1
+        assert store.get("r").paid == (await lab.call(JOURNAL, JournalInfo())).paid == Paid(3)
+        assert {key for _, key in store.keys("r")} == {"a", "c", "d"}
+
+    in_lab(run, virtual=False)
+
+
+def test_what_is_not_json_is_refused(store: RunStore) -> None:
+    """Whoever hands it in is told, and does not wait for ever; the journal goes on."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        error = await lab.error(JOURNAL, Record(progress={"step": object()}))
+        assert isinstance(error, StoreError)
+        assert "expected what is JSON, got Object of type object" in error.message
+        await lab.call(JOURNAL, Record(progress={"step": 1}))
+        assert store.get("r").progress == {"step": 1}
+
+    in_lab(run, virtual=False)
+
+
+def test_a_defect_ends_the_journal_and_who_waits(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No caller is left without an answer."""
+
+    async def run(lab: Lab) -> None:
+        address = await journal(lab, store)
+
+        def defect(*args: Any, **more: Any) -> None:
+            raise ZeroDivisionError("a bug")
+
+        monkeypatch.setattr(store, "write", defect)
+        assert isinstance(await lab.error(JOURNAL, Record()), ActorDied)
+        await lab.down(address)
 
     in_lab(run, virtual=False)
 
@@ -204,6 +295,21 @@ def test_a_wish_reaches_the_run(store: RunStore) -> None:
         store.wish("r", "cancel")
         await lab.call(JOURNAL, Record())
         assert await news.get() == "cancel"
+
+    in_lab(run, virtual=False)
+
+
+def test_a_wish_waits_for_a_run_that_is_restarted(store: RunStore) -> None:
+    """What is asked while nobody is there to hear it is told to the next incarnation."""
+
+    async def run(lab: Lab) -> None:
+        news: asyncio.Queue[Any] = asyncio.Queue()
+        await journal(lab, store)
+        store.wish("r", "pause")
+        await lab.call(JOURNAL, Record())
+        await lab.start(Told, news, name="run/r")
+        await lab.call(JOURNAL, Record())
+        assert await asyncio.wait_for(news.get(), 10) == "pause"
 
     in_lab(run, virtual=False)
 

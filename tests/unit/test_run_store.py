@@ -129,6 +129,16 @@ def test_an_owner_elsewhere_is_followed_when_it_is_silent(store: RunStore, path:
     assert store.begin("r", "optimization", PLAN).owner == store.owner
 
 
+def test_a_wish_comes_too_late_for_a_run_that_is_over(store: RunStore, path: Path, wall: Wall) -> None:
+    """Who asks is told so; the run stays as it ended, and is not cancelled when it is begun again."""
+    store.begin("r", "optimization", PLAN)
+    store.write("r", state="failed")
+    with pytest.raises(RunError, match="which is over: failed"):
+        other(path, wall).wish("r", "cancel")
+    assert store.begin("r", "optimization", PLAN, again=True).state == "running"
+    assert store.write("r") is None
+
+
 def test_a_zombie_is_dead() -> None:
     """A process that has ended, and whose parent has not looked, does not run."""
     process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
@@ -304,3 +305,37 @@ def test_a_callers_scope_is_not_a_handlers() -> None:
 
     in_lab(test, virtual=False)
     assert scopes == [True] * 4
+
+
+def test_context_variables_stay_with_their_code() -> None:
+    """A plain handler that answers a coroutine on the spot sees none of that one's, nor changes any."""
+    owner: ContextVar[str] = ContextVar("owner", default="nobody")
+    seen: list[str] = []
+
+    class Answers(GenServer):
+        @call
+        def answer(self, message: str) -> None:
+            seen.append(owner.get())
+            token = owner.set("the handler")
+            if message == "keep":
+                return
+            owner.reset(token)
+
+    class Asks(GenServer):
+        @call
+        async def ask(self, message: str) -> str:
+            owner.set("the asker")
+            entry = self.system.names.get(message)
+            assert entry is not None
+            assert entry.address is not None
+            await self.call(message, "leave")
+            await self.call(entry.address, "leave")
+            await self.call(message, "keep")
+            return owner.get()
+
+    async def test(lab: Lab) -> None:
+        await lab.start(Answers, name="a/answers")
+        assert await lab.call(await lab.start(Asks), "a/answers") == "the asker"
+
+    in_lab(test)
+    assert seen == ["nobody"] * 3

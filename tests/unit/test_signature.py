@@ -5,7 +5,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -171,7 +171,7 @@ def test_changes_make_new_signatures() -> None:
     assert str(base.prepend("reasoning", to="outputs")) == "question -> reasoning, answer"
     assert str(base.append("context", "list[str]", to="inputs")) == "question, context: list[str] -> answer"
     assert str(base.with_updated_field("answer", type="float")) == "question -> answer: float"
-    assert base.with_updated_field("answer", description="A name.").outputs[0].description == "A name."
+    assert base.with_updated_field("answer", desc="A name.").outputs[0].description == "A name."
     assert base.with_instructions("Be long.").instructions == "Be long."
     assert str(base.append("why", to="outputs").delete("answer")) == "question -> why"
     assert base.prepend("why", to="outputs").instructions == "Be brief."
@@ -182,7 +182,7 @@ def test_new_fields_have_types_of_python_too() -> None:
     """As text or as a type, with a description and constraints, at any place; the result is a value as all are."""
     base = Signature("question -> answer", "Be brief.")
     made = (
-        base.append("sure", float, to="outputs", constraints=Constraints(ge=0, le=1), description="How sure?")
+        base.append("sure", float, to="outputs", constraints=Constraints(ge=0, le=1), desc="How sure?")
         .insert(1, "kind", Literal["a", "b"], to="outputs")
         .prepend("tags", list[str], to="inputs")
         .with_updated_field("answer", type=int | None)
@@ -204,7 +204,7 @@ def test_new_fields_have_types_of_python_too() -> None:
         (lambda s: s.append("x", set[str], to="outputs"), r"got set\[str\]"),
         (lambda s: s.append("x", tuple[()], to="outputs"), "a type of elements"),
         (lambda s: s.append(5, to="outputs"), "a field name as text, got 5"),
-        (lambda s: s.append("x", to="outputs", description=5), "a text as description of 'x', got int"),
+        (lambda s: s.append("x", to="outputs", desc=5), "a text as description of 'x', got int"),
         (lambda s: s.append("x", to="outputs", constraints=Constraints(ge=0)), "ge of a type that it fits"),
         (lambda s: s.with_updated_field("answr", type="int"), "did you mean 'answer'"),
         (lambda s: s.delete("answr"), "did you mean 'answer'"),
@@ -281,6 +281,36 @@ def test_refused_inputs(inputs: dict[str, Any], field: str, words: str) -> None:
         check_inputs(Signature("question, n: int, context: list[str] -> answer"), inputs)
     assert caught.value.field == field
     assert caught.value.expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "as_json", "value"),
+    [
+        ("date", "2026-01-02", date(2026, 1, 2)),
+        ("datetime", "2026-01-02T03:04:05Z", datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)),
+        ("Decimal", "1.50", Decimal("1.50")),
+        ("tuple[int, str]", [1, "a"], (1, "a")),
+        ("list[date]", ["2026-01-02"], [date(2026, 1, 2)]),
+        ("date | None", "2026-01-02", date(2026, 1, 2)),
+        ("dict[str, date]", {"a": "2026-01-02"}, {"a": date(2026, 1, 2)}),
+    ],
+)
+def test_what_json_has_no_type_for_may_come_in_its_form_there(kind: str, as_json: Any, value: Any) -> None:
+    """So that examples from a file fit, as inputs and as demos; both forms come out as the value."""
+    signature = Signature(f"q: {kind} -> a")
+    for given in (as_json, value):
+        assert check_inputs(signature, {"q": given}) == {"q": value}
+        assert check_demo(signature, {"q": given, "a": "x"}) == {"q": value, "a": "x"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [("date", "yesterday"), ("date", 5), ("tuple[int, str]", ["1", "a"]), ("list[str]", ("a",)), ("int", "5")],
+)
+def test_what_json_has_a_type_for_must_be_that(kind: str, value: Any) -> None:
+    """A text is no number, a tuple no list, a word no date."""
+    with pytest.raises(SignatureError, match="at input 'q'"):
+        check_inputs(Signature(f"q: {kind} -> a"), {"q": value})
 
 
 def test_inputs_that_are_no_mapping_are_refused() -> None:

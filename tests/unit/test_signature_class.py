@@ -293,13 +293,15 @@ def test_constraints_hold(field: str, good: list[Any], bad: list[Any]) -> None:
         assert signature.inputs[0].constraints.words in str(caught.value)
 
 
-def test_inputs_of_classes_are_instances() -> None:
-    """A model goes in as a model."""
+def test_inputs_of_classes_are_instances_or_their_json() -> None:
+    """A model goes in as a model, or as the table that it is in a file; both come out as the model."""
     signature = Signature("o: Class['order_book:Order'], c: Class['order_book:Colour'] -> a")
     given = {"o": Order(lines=[]), "c": Colour.RED}
     assert check_inputs(signature, given) == given
-    with pytest.raises(SignatureError, match="at input 'c'"):
-        check_inputs(signature, {**given, "c": "red"})
+    assert check_inputs(signature, {"o": {"lines": []}, "c": "red"}) == given
+    for wrong in ({"c": "pink"}, {"o": {"lines": 5}}):
+        with pytest.raises(SignatureError, match=f"at input '{next(iter(wrong))}'"):
+            check_inputs(signature, {**given, **wrong})
 
 
 def test_types_of_classes_are_values() -> None:

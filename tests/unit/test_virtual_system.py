@@ -227,6 +227,36 @@ def test_each_actor_keeps_the_order_of_its_messages() -> None:
     search(many, range(5))
 
 
+def test_between_actors_the_seed_decides_the_order_of_calls_too() -> None:
+    """Whether an idle actor answers a call before, or after, others take what was sent to them earlier."""
+    orders: set[str] = set()
+
+    class Notes(GenServer):
+        @cast
+        def noted(self, message: Increment) -> None:
+            order.append("cast")
+
+        @call
+        def asked(self, message: Increment) -> None:
+            order.append("call")
+
+    class Begins(GenServer):
+        @call
+        async def begin(self, message: Tick) -> None:
+            self.cast("note/one", Increment())
+            await self.call("note/two", Increment())
+
+    for seed in range(20):
+        order: list[str] = []
+        with VirtualSystem(seed) as system:
+            for name in ("note/one", "note/two"):
+                system.spawn(Notes, name=name)
+            system.call(system.spawn(Begins), Tick())
+            system.settle()
+        orders.add(" ".join(order))
+    assert orders == {"cast call", "call cast"}
+
+
 def test_a_search_names_the_failing_seed() -> None:
     """The first seed that fails stops the search; its number is noted on the error, and replays it."""
 
