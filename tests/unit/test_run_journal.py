@@ -120,7 +120,7 @@ def test_many_at_once_are_all_kept(store: RunStore) -> None:
 
 
 def test_what_comes_together_is_one_transaction(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first does not go alone; and what came during a transaction is acknowledged by the next one only."""
+    """The first does not go alone."""
 
     async def run(lab: Lab) -> None:
         await journal(lab, store)
@@ -135,7 +135,7 @@ def test_what_comes_together_is_one_transaction(store: RunStore, monkeypatch: py
         await asyncio.gather(*(lab.call(JOURNAL, record) for record in records))
         assert written == [5]
 
-    laboratory(run)
+    in_lab(run, virtual=False)
 
 
 def test_a_journal_that_crashed_goes_on(store: RunStore) -> None:
