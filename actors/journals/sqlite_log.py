@@ -15,8 +15,14 @@ from ..events.retention import Retention, RetentionSchedule
 from ..journal import resolve_duplicate
 from .sqlite_file import translated
 
-_INSERT: Final = (
-    "INSERT INTO events (seq, id, type, time, trace_id, body) VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"
+# Each statement lets go of the interpreter, and gets it back only when a busy loop thread hands it over: so one
+# statement for many rows, or the writer falls behind.
+_ROWS: Final = (100, 10, 1)
+_INSERTS: Final = tuple(
+    "INSERT INTO events (seq, id, type, time, trace_id, body) VALUES "  # noqa: S608 - question marks only
+    + ", ".join(["(?, ?, ?, ?, ?, ?)"] * rows)
+    + " ON CONFLICT (id) DO NOTHING"
+    for rows in _ROWS
 )
 # Forgetting goes in bites, so that no append ever waits long behind it.
 _BITE: Final = 5_000
@@ -63,13 +69,21 @@ class SqliteLog:
             seqs = range(first, first + len(records))
             self._db.execute("UPDATE counter SET next = ?", (seqs.stop,))
             before = self._db.total_changes
-            self._db.executemany(_INSERT, ((seq, *record) for seq, record in zip(seqs, records, strict=True)))
+            self._insert(seqs, records)
             inserted = self._db.total_changes - before
             # Fewer rows than events: some ids were there already.
             places: Sequence[int] = seqs if inserted == len(records) else [self._place(record) for record in records]
         self.appended += inserted
         self._schedule.added(inserted)
         return _cut(places, batches)
+
+    def _insert(self, seqs: range, records: Sequence[Record]) -> None:
+        done = 0
+        for rows, statement in zip(_ROWS, _INSERTS, strict=True):
+            while done + rows <= len(records):
+                places = range(done, done + rows)
+                self._db.execute(statement, [value for place in places for value in (seqs[place], *records[place])])
+                done += rows
 
     def _place(self, record: Record) -> int:
         seq, stored = self._db.execute("SELECT seq, body FROM events WHERE id = ?", (record.id,)).fetchone()
