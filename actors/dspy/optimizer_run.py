@@ -11,9 +11,8 @@ from typing import Any, Final
 
 from thespian.actors import ActorAddress
 
-from ...runtime.calls import Call
-from ...runtime.errors import Error, RunConflict, RunError, StoreError
-from ...runtime.gen_server import Continue, GenServer, NoReply, Started, call, cast, info
+from ...runtime.errors import Error, RunConflict, StoreError
+from ...runtime.gen_server import Continue, Started, call, cast, info
 from ...runtime.messages import ExitSignal, TaskDone
 from ...runtime.timers import Timer
 from ..events.kinds import OptimizationEnded, OptimizationIteration, OptimizationStarted, stamp
@@ -24,7 +23,6 @@ from ..runs.budget import close_account
 from ..runs.messages import (
     OVER,
     CancelRun,
-    GetResult,
     JournalInfo,
     JournalStatus,
     Outcome,
@@ -33,11 +31,11 @@ from ..runs.messages import (
     Record,
     ResumeRun,
     RunInfo,
-    RunResult,
     RunState,
     RunStatus,
     Wished,
 )
+from ..runs.result import GivesResult
 from .optimizer_messages import CannotGoOn, Evaluated, NotOptimized, Optimize, Optimized
 from .optimizer_plan import OptimizerPlan
 from .optimizer_worker import OptimizerWorker
@@ -59,7 +57,7 @@ class _Go:
     """To itself: have the optimizer begin."""
 
 
-class OptimizerRun(GenServer):
+class OptimizerRun(GivesResult):
     """One run.
 
     Args:
@@ -73,8 +71,6 @@ class OptimizerRun(GenServer):
         self._plan = plan
         self._state: RunState = "running"
         self._last: dict[str, Any] = {}
-        self._result: RunResult | None = None
-        self._waiting: list[Call] = []
         self._before, self._began = 0.0, self.clock.monotonic()
         self._worker: ActorAddress | None = None
         self._timer: Timer | None = None
@@ -240,26 +236,8 @@ class OptimizerRun(GenServer):
 
     def _over(self, journal: JournalStatus) -> None:
         """Answer everybody who waits for the end."""
-        status, state = self._status(journal), self._state
-        self._result = RunResult(
-            run=self._plan.run,
-            outcome=state,  # type: ignore[arg-type]
-            state=status.best,
-            score=status.best_score,
-            base_score=status.base_score,
-            status=status,
-        )
-        waiting, self._waiting = self._waiting, []
-        for caller in waiting:
-            self._answer(caller, self._result)
+        self._settle(self._status(journal))
         self._announce()
-
-    def _answer(self, caller: Call, result: RunResult) -> None:
-        if result.outcome == "failed":
-            why = result.status.reason
-            self.fail(caller, RunError(f"the run {result.run!r} failed: {why}", run_id=result.run, reason=why))
-        else:
-            self.reply(caller, result)
 
     # -- what it is asked --------------------------------------------------------------------------
 
@@ -267,16 +245,6 @@ class OptimizerRun(GenServer):
     async def run_info(self, _: RunInfo) -> RunStatus:
         """How it is."""
         return self._status(await self._journal())
-
-    @call
-    def get_result(self, _: GetResult) -> NoReply:
-        """What came of it, once something has."""
-        if self._result is None:
-            self._waiting = [caller for caller in self._waiting if not caller.settled]
-            self._waiting.append(self.caller)
-        else:
-            self._answer(self.caller, self._result)
-        return NoReply()
 
     @call
     async def cancel(self, _: CancelRun) -> RunStatus:
@@ -335,24 +303,15 @@ class OptimizerRun(GenServer):
 
     def _status(self, journal: JournalStatus) -> RunStatus:
         last, plan = self._last, self._plan
-        best = last.get("best")
-        return RunStatus(
+        return RunStatus.of(
+            last,
+            journal,
+            base=ProgramState(),
             run=plan.run,
             module=plan.factory,
             method=plan.method,
             state=self._state,
-            step=last.get("step", 0),
-            steps=None,
-            trials=last.get("trials", 0),
-            rows=last.get("rows", 0),
-            errors=0,
-            best_score=last.get("best_score"),
-            base_score=last.get("base_score"),
-            best=ProgramState() if best is None else ProgramState.from_dict(best),
-            paid=journal.paid,
-            recalled=journal.recalled,
             elapsed=last.get("elapsed", 0.0) if self._state in OVER else self._elapsed,
-            reason=last.get("reason"),
         )
 
     async def _journal(self) -> JournalStatus:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ...runtime.calls import Call
-from ...runtime.errors import Error, RunConflict, RunError, RunStopped, StoreError
-from ...runtime.gen_server import Continue, Fail, GenServer, NoReply, call, info
+from ...runtime.errors import Error, RunConflict, RunStopped, StoreError
+from ...runtime.gen_server import Continue, Fail, NoReply, call, info
 from ...runtime.messages import TaskDone, TaskFailed
 from ...runtime.reasons import describe
 from ..modules.program_state import ProgramState
@@ -23,7 +23,6 @@ from .budget import close_account, open_account
 from .messages import (
     OVER,
     CancelRun,
-    GetResult,
     JournalInfo,
     JournalStatus,
     Outcome,
@@ -31,7 +30,6 @@ from .messages import (
     Record,
     ResumeRun,
     RunInfo,
-    RunResult,
     RunState,
     RunStatus,
     Wished,
@@ -39,6 +37,7 @@ from .messages import (
 from .news import RunNews
 from .plan import RunPlan
 from .provenance import provenance_of
+from .result import GivesResult
 from .trials import Step, Trial
 
 _WORK: Final = "work"
@@ -54,7 +53,7 @@ class _End:
     reason: str | None = None
 
 
-class OptimizationRun(GenServer):
+class OptimizationRun(GivesResult):
     """One optimization run.
 
     Args:
@@ -68,9 +67,7 @@ class OptimizationRun(GenServer):
         self._cancelled = False
         self._reason: str | None = None
         self._last: Mapping[str, Any] = {}
-        self._result: RunResult | None = None
         self._bench: RunBench | None = None
-        self._waiting: list[Call] = []
         self._leaving: list[Call] = []
         self._news = RunNews(self, plan)
         return Continue()
@@ -177,33 +174,14 @@ class OptimizationRun(GenServer):
 
     def _over(self, journal: JournalStatus) -> None:
         """Answer everybody who waits for the end."""
-        plan, last = self._plan, self._last
-        best = ProgramState.from_dict(last["best"]) if last.get("best") is not None else plan.program.base
-        state = self._state
-        assert state in OVER
-        self._reason = last.get("reason")
-        self._result = RunResult(
-            run=plan.run,
-            outcome=state,  # type: ignore[arg-type]
-            state=best,
-            score=last.get("best_score"),
-            base_score=last.get("base_score"),
-            status=self._status(journal),
-        )
-        waiting, self._waiting = self._waiting, []
-        for caller in waiting:
-            self._answer(caller, self._result)
+        assert self._state in OVER
+        self._reason = self._last.get("reason")
+        status = self._status(journal)
+        self._settle(status)
         leaving, self._leaving = self._leaving, []
         for caller in leaving:
-            self.reply(caller, self._result.status)
+            self.reply(caller, status)
         self._announce()
-
-    def _answer(self, caller: Call, result: RunResult) -> None:
-        if result.outcome == "failed":
-            why = result.status.reason
-            self.fail(caller, RunError(f"the run {result.run!r} failed: {why}", run_id=result.run, reason=why))
-        else:
-            self.reply(caller, result)
 
     # -- how it goes -------------------------------------------------------------------------------
 
@@ -251,25 +229,14 @@ class OptimizationRun(GenServer):
     def _status(self, journal: JournalStatus) -> RunStatus:
         plan = self._plan
         running = self._bench is not None and self._state not in OVER
-        now = self.progress() if running else self._last
-        best = now.get("best")
-        return RunStatus(
+        return RunStatus.of(
+            self.progress() if running else self._last,
+            journal,
+            base=plan.program.base,
             run=plan.run,
             module=plan.module,
             method=plan.optimizer.method,
             state=self._state,
-            step=now.get("step", 0),
-            steps=now.get("steps"),
-            trials=now.get("trials", 0),
-            rows=now.get("rows", 0),
-            errors=now.get("errors", 0),
-            best_score=now.get("best_score"),
-            base_score=now.get("base_score"),
-            best=plan.program.base if best is None else ProgramState.from_dict(best),
-            paid=journal.paid,
-            recalled=journal.recalled,
-            elapsed=now.get("elapsed", 0.0),
-            reason=now.get("reason"),
         )
 
     # -- what it is asked --------------------------------------------------------------------------
@@ -278,16 +245,6 @@ class OptimizationRun(GenServer):
     def run_info(self, _: RunInfo) -> NoReply:
         """How it is."""
         return self.serve(self._told())
-
-    @call
-    def get_result(self, _: GetResult) -> NoReply:
-        """What came of it, once something has."""
-        if self._result is None:
-            self._waiting = [caller for caller in self._waiting if not caller.settled]
-            self._waiting.append(self.caller)
-        else:
-            self._answer(self.caller, self._result)
-        return NoReply()
 
     @call
     async def pause(self, _: PauseRun) -> NoReply | Fail:

@@ -218,6 +218,23 @@ class RunStatus:
     elapsed: float
     reason: str | None
 
+    @classmethod
+    def of(cls, progress: Mapping[str, Any], journal: JournalStatus, *, base: ProgramState, **known: Any) -> RunStatus:
+        """The status that a run's progress tells, as it is written down.
+
+        Args:
+            progress: what the journal keeps of it; what it does not say has not begun.
+            journal: what was paid for.
+            base: the best state if none is told.
+            **known: ``run``, ``module``, ``method``, ``state``; and ``elapsed`` if it is another than was written.
+        """
+        best = progress.get("best")
+        told: dict[str, Any] = {name: progress.get(name, 0) for name in ("step", "trials", "rows", "errors")}
+        told |= {name: progress.get(name) for name in ("steps", "best_score", "base_score", "reason")}
+        told["best"] = base if best is None else ProgramState.from_dict(best)
+        told["elapsed"] = progress.get("elapsed", 0.0)
+        return cls(**(told | known), paid=journal.paid, recalled=journal.recalled)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunResult:
