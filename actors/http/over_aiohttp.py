@@ -174,10 +174,16 @@ class _Body(httpx.AsyncByteStream):
     async def read(self, most: int | None = None) -> bytes:
         """The next bytes as they come, at most so many; empty at the end.
 
+        What came before the connection broke is given first.
+
         Raises:
             httpx.TransportError: the connection broke, or the body is malformed.
         """
         content = self._answer.content
+        if content.exception() is not None:  # with it, aiohttp keeps back what it has
+            held = content._read_nowait(-1 if most is None else most)  # pyright: ignore[reportPrivateUsage]
+            if held:
+                return held
         try:
             return await (content.readany() if most is None else content.read(most))
         except (aiohttp.ClientError, OSError) as error:

@@ -486,6 +486,27 @@ def test_a_body_that_is_not_whole_is_no_silent_end(script: Script) -> None:
     with_stream(script, use)
 
 
+@pytest.mark.parametrize("script", [chunks_cut, chunk_cut, length_cut])
+def test_what_came_before_the_end_is_given_to_who_reads_late(script: Script) -> None:
+    """Bytes and the end may arrive together, before anybody reads: first the bytes, then the error."""
+    ended = threading.Event()
+
+    def ends_early(ex: Exchange) -> None:
+        script(ex)
+        ex.sock.shutdown(socket.SHUT_WR)
+        ended.set()
+
+    async def use(stream: HttpStream, _: HttpServer) -> None:
+        await happened(ended)
+        for _turn in range(10):  # of the loop, which reads the socket in each
+            await asyncio.sleep(0)
+        assert await stream.read() == b"half"
+        with pytest.raises(LMProtocolError):
+            await stream.read()
+
+    with_stream(ends_early, use)
+
+
 def test_malformed_chunks_are_typed() -> None:
     """A length that is no number: LMProtocolError, and the connection closes."""
     seen = threading.Event()

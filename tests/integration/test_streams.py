@@ -358,7 +358,7 @@ def test_a_stream_that_breaks_off(app: dspex.App, talk: Talker, direct: bool) ->
     texts: list[str] = []
     with stream, pytest.raises(StreamInterrupted) as caught:
         texts.extend(chunk.text for chunk in stream)
-    assert "".join(texts) in "".join(ANSWER)
+    assert "".join(texts) == ("".join(ANSWER[:3]) if direct else "Oslo is")
     assert caught.value.text == "".join(ANSWER[:3])
     assert not caught.value.retryable
     seen = [event.trace_id for event in app.events.query(type="lm_error").events]
