@@ -63,7 +63,7 @@ if TYPE_CHECKING:
     from .runtime.system_base import LocalSystemBase
     from .supervisors.app.awaitable import AsyncApp
     from .supervisors.app.blocking import App
-    from .supervisors.app.run_handles import AsyncRun, Run
+    from .supervisors.app.runs.handles import AsyncRun, Run
     from .supervisors.app.start import astart, start
     from .supervisors.dynamic_supervisor import DynamicSupervisor
     from .supervisors.partition_supervisor import PartitionSupervisor
@@ -112,7 +112,7 @@ _HOME: Final = {
     ".runtime.system_base": ("LocalSystemBase",),
     ".supervisors.app.awaitable": ("AsyncApp",),
     ".supervisors.app.blocking": ("App",),
-    ".supervisors.app.run_handles": ("AsyncRun", "Run"),
+    ".supervisors.app.runs.handles": ("AsyncRun", "Run"),
     ".supervisors.app.start": ("astart", "start"),
     ".supervisors.dynamic_supervisor": ("DynamicSupervisor",),
     ".supervisors.partition_supervisor": ("PartitionSupervisor",),

@@ -39,13 +39,13 @@ from .runtime.errors import ApplicationDown, CallError, Error, StoreUnavailable,
 from .runtime.names import NameEntry
 from .runtime.reasons import describe
 from .supervisors.app.blocking import App
-from .supervisors.app.console_client import ask, find, with_rates
-from .supervisors.app.console_socket import Address
-from .supervisors.app.console_view import Sort, chosen, details, live_view, node_from, row_line
-from .supervisors.app.explain import Explanation
+from .supervisors.app.console.client import ask, find, with_rates
+from .supervisors.app.console.explain import Explanation
+from .supervisors.app.console.picture import draw
+from .supervisors.app.console.sockets import Address
+from .supervisors.app.console.view import Sort, chosen, details, live_view, node_from, row_line
 from .supervisors.app.names import GATEWAY
-from .supervisors.app.picture import draw
-from .supervisors.app.runs_cli import runs_cli
+from .supervisors.app.runs.command_line import runs_cli
 from .supervisors.app.start import start
 from .supervisors.gateway.messages import GatewayStatus
 

@@ -14,7 +14,7 @@ from scripted_server import ScriptedServer
 import dspex
 from dspex.actors.dspy import actor_lm, hosted_spec
 from dspex.actors.dspy.library import dspy  # so that this file can be imported without DSPy; else: import dspy
-from dspex.supervisors.app.dspy_runs import dspy_run, optimize_dspy
+from dspex.supervisors.app.runs.dspy_runs import dspy_run, optimize_dspy
 
 CAPITALS = {"Norway": "Oslo", "France": "Paris", "Italy": "Rome", "Spain": "Madrid"}
 

@@ -31,17 +31,17 @@ from ...runtime.reasons import SHUTDOWN, Reason
 from ..keeper import Declare, DeclaredSet, Kept, Undeclare
 from . import names
 from .declarations import check_settings, declared_settings, program_settings
-from .declared import load_actors, module_spec, provider_spec, route_spec
-from .evaluation_bar import Progress
-from .evaluations import Program, Workers, evaluate
 from .failure import cause_of, unfold
 from .guard_views import AsyncBudgets, AsyncCache, AsyncProtection
 from .handles import AsyncModule
 from .life import Life
 from .own_actors import AsyncActors
-from .run_handles import AsyncRun
-from .run_options import Examples, RunOptions
-from .runs import AsyncRuns, optimize
+from .runs.bar import Progress
+from .runs.evaluations import Program, Workers, evaluate
+from .runs.handles import AsyncRun
+from .runs.options import Examples, RunOptions
+from .runs.views import AsyncRuns, optimize
+from .tree.declared import load_actors, module_spec, provider_spec, route_spec
 from .views import AsyncEvents, AsyncLM, AsyncRegistry, AsyncTelemetry
 
 Undo: TypeAlias = UndeclareProvider | UndeclareRoute | UndeclareModule

@@ -25,16 +25,16 @@ from ...runtime.reasons import KILL, SHUTDOWN, Reason
 from . import names
 from .awaitable import AsyncApp
 from .blocking_views import LM, Events, Registry, Telemetry
-from .evaluation_bar import Progress
-from .evaluations import Program, Workers
+from .console.picture import TreeNode
 from .guard_views import Budgets, Cache, Protection
 from .handles import Module
 from .health import Health, health_of
 from .life import Life
-from .picture import TreeNode
-from .run_handles import Run
-from .run_options import Examples, RunOptions
-from .runs import Runs, optimize
+from .runs.bar import Progress
+from .runs.evaluations import Program, Workers
+from .runs.handles import Run
+from .runs.options import Examples, RunOptions
+from .runs.views import Runs, optimize
 from .views import CALL_TIMEOUT
 
 

@@ -23,10 +23,10 @@ from ..gateway.messages import Drain
 from ..keeper import DeclaredSet
 from ..supervisor import Supervisor
 from . import names
-from .console import Console
+from .console.server import Console
 from .failure import start_error
 from .reports import ReportHandler
-from .tree import PATIENCE, Plan, application_children
+from .tree.standard import PATIENCE, Plan, application_children
 
 T = TypeVar("T")
 STOP_TIMEOUT = 10.0

@@ -18,10 +18,10 @@ from ...runtime.names import NameEntry, qualify
 from ...runtime.outcomes import Ignored, Started
 from ...runtime.reasons import KILL, Reason
 from . import names
+from .console.picture import TreeNode, draw, tree_of
 from .failure import child_start_error
 from .health import Health, health_of
 from .life import Life
-from .picture import TreeNode, draw, tree_of
 from .views import CALL_TIMEOUT
 
 

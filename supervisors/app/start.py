@@ -18,9 +18,9 @@ from ...runtime.watchdog import LOOK_EVERY
 from ..specs import AnySpec
 from .awaitable import AsyncApp
 from .blocking import App
-from .children import KeptSpecs
 from .life import Life
-from .tree import Plan
+from .tree.children import KeptSpecs
+from .tree.standard import Plan
 
 StrPath = str | os.PathLike[str]
 _OWN_OPTIONS: Final = ("path", "config", "children")

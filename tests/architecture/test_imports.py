@@ -143,7 +143,7 @@ def test_a_backward_import_is_found(path: str, source: str) -> None:
         ("supervisors/keeper.py", "from ..runtime.gen_server import GenServer\nfrom .flags import Flags"),
         ("supervisors/application_tree.py", "from ..actors.lm import X\nfrom .keeper import Keeper"),
         (
-            "supervisors/app/tree.py",
+            "supervisors/app/tree/standard.py",
             "from ...actors.lm import X\nfrom ..application import A",
         ),
         ("dspex/__main__.py", "from dspex.supervisors.application import Application\nfrom . import start"),

@@ -18,7 +18,7 @@ import pytest
 import dspex
 from dspex.actors.modules import pool
 from dspex.runtime.errors import ActorDied, StartError
-from dspex.supervisors.app import declared
+from dspex.supervisors.app.tree import declared
 from kit.application import Watch, application
 from kit.module_shapes import SHAPES, Model, Pid, Shape, at_once, pids, shaped
 from kit.processes import children, exists, wait_ended, wait_reaped

@@ -22,7 +22,7 @@ from dspex.actors.protection.actor import ProtectionActor
 from dspex.actors.protection.memory import ProtectionMemories
 from dspex.actors.providers.actor import ProviderActor
 from dspex.runtime.errors import ApplicationDown, LMCircuitOpen, LMRateLimited
-from dspex.supervisors.app import declared
+from dspex.supervisors.app.tree import declared
 from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
 from kit.application import Quick, Watch
 from kit.fire import MODES, Fire, Mode, error_body, fire, pieces, whole

@@ -18,7 +18,7 @@ from dspex.actors.protection.messages import ResetProtection
 from dspex.actors.providers.messages import ProviderStatus
 from dspex.actors.telemetry.prometheus_text import prometheus_text
 from dspex.runtime.messages import GetState
-from dspex.supervisors.app.picture import TreeNode
+from dspex.supervisors.app.console.picture import TreeNode
 from kit.application import Quick, Watch
 from kit.fire import KINDS, MODES, QUICK, ROOTS, Fire, error_body, error_event, pieces, steps, whole
 from kit.http_server import Exchange, HttpServer, Script

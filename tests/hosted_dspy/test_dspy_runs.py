@@ -11,7 +11,7 @@ import pytest
 import dspex
 from dspex.actors.dspy import check_lm
 from dspex.runtime.errors import RunConflict
-from dspex.supervisors.app.dspy_runs import dspy_run
+from dspex.supervisors.app.runs.dspy_runs import dspy_run
 from kit.dspy_scene import Model, marked, scene
 
 TRAINSET = [

@@ -25,10 +25,10 @@ import pytest
 import dspex
 from dspex import ChildSpec, GenServer, call
 from dspex.runtime.errors import ApplicationDown, CallTimeout, NoProcess, RemoteError, UsageError
-from dspex.supervisors.app import console_socket
-from dspex.supervisors.app.console_client import ask, find
-from dspex.supervisors.app.console_socket import Address, running
-from dspex.supervisors.app.observer import Observer, steady
+from dspex.supervisors.app.console import sockets
+from dspex.supervisors.app.console.client import ask, find
+from dspex.supervisors.app.console.observer import Observer, steady
+from dspex.supervisors.app.console.sockets import Address, running
 from dspex.supervisors.backoff import Backoff
 from kit.application import IN_MEMORY
 
@@ -419,7 +419,7 @@ def test_a_folder_that_others_may_enter_is_refused(runtime_home: Path, caplog: p
 def test_another_user_is_turned_away(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is not the owner gets no answer."""
     address = bench.address
-    monkeypatch.setattr("dspex.supervisors.app.console.is_owner", lambda connection: False)
+    monkeypatch.setattr("dspex.supervisors.app.console.server.is_owner", lambda connection: False)
     with pytest.raises(ApplicationDown, match="does not answer"):
         ask(address, "tree")
 
@@ -429,9 +429,9 @@ def test_the_owner_is_told_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """The system says who is at the other end."""
     one, other = socket.socketpair(socket.AF_UNIX)
     with one, other:
-        assert console_socket.is_owner(one)
+        assert sockets.is_owner(one)
         monkeypatch.setattr(os, "geteuid", lambda: 12345)
-        assert not console_socket.is_owner(one)
+        assert not sockets.is_owner(one)
 
 
 def test_without_a_runtime_folder_the_temporary_one_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@ from dspex.runtime.errors import (
     RemoteError,
     SignatureError,
 )
-from dspex.supervisors.app.observer import Observer
+from dspex.supervisors.app.console.observer import Observer
 from kit.application import Watch, application
 from kit.module_shapes import (
     SHAPES,

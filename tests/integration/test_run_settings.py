@@ -10,7 +10,7 @@ import pytest
 import dspex
 from dspex.actors.examples import Example
 from dspex.actors.modules.prediction import Prediction
-from dspex.supervisors.app.run_handles import Run
+from dspex.supervisors.app.runs.handles import Run
 from kit.runs import EXAMPLES, configuration, model
 
 

@@ -22,7 +22,7 @@ from dspex.actors.runs.messages import RunStatus
 from dspex.actors.scorers.llm_judge import LMJudge
 from dspex.actors.scorers.texts import ExactMatch
 from dspex.runtime.errors import CallTimeout, ConfigError, NoProcess, RunConflict, RunError, UsageError
-from dspex.supervisors.app.run_handles import Run
+from dspex.supervisors.app.runs.handles import Run
 from kit.http_server import Exchange
 from kit.runs import EXAMPLES, Model, configuration, model, optimizer_process, outcome_of
 

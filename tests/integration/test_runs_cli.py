@@ -14,7 +14,7 @@ import dspex
 from dspex.__main__ import cli
 from dspex.actors.runs import journal as run_journal
 from dspex.runtime.errors import RunError, StoreUnavailable
-from dspex.supervisors.app.runs_view import plot
+from dspex.supervisors.app.runs.tables import plot
 from kit.http_server import HttpServer
 from kit.runs import EXAMPLES, configuration, model
 

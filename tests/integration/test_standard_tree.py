@@ -17,7 +17,7 @@ from dspex import Prediction
 from dspex.runtime.dispatcher import InlineDispatcher
 from dspex.runtime.errors import ActorDied, ApplicationDown, CallError, NoProcess
 from dspex.supervisors.app import names
-from dspex.supervisors.app.picture import TreeNode
+from dspex.supervisors.app.console.picture import TreeNode
 from kit.application import Add, Gate, Quick, Slow, Watch, answering, application, configuration, counter, trip
 from kit.http_server import HttpServer
 

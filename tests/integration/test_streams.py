@@ -32,7 +32,7 @@ from dspex.runtime.errors import (
     UsageError,
     WrongThread,
 )
-from dspex.supervisors.app.observer import Observer
+from dspex.supervisors.app.console.observer import Observer
 from kit.application import IN_MEMORY, application, provider_of
 from kit.http_server import HttpServer
 from kit.talker import ANSWER, DONE, TEXT, Endings, Talker, endings, section

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from dspex.supervisors.app.console_client import with_rates
-from dspex.supervisors.app.console_view import Sort, chosen, details, node_from, row_line
-from dspex.supervisors.app.picture import TreeNode
+from dspex.supervisors.app.console.client import with_rates
+from dspex.supervisors.app.console.picture import TreeNode
+from dspex.supervisors.app.console.view import Sort, chosen, details, node_from, row_line
 
 
 def row(name: str, **more: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 
 import pytest
 
-from dspex.supervisors.app.explain import Facts, OpenCall, explain
+from dspex.supervisors.app.console.explain import Facts, OpenCall, explain
 
 RUNNING = Facts("module/qa", "running", status="idle", supervisor="supervisor/module-pool")
 

@@ -11,7 +11,7 @@ from dspex.actors.configuration.problems import validated
 from dspex.actors.configuration.schema import is_fixed, is_live, keys
 from dspex.actors.configuration.settings import ModuleSettings, Settings
 from dspex.runtime.errors import ConfigError
-from dspex.supervisors.app.declared import START_TIMEOUT, module_spec
+from dspex.supervisors.app.tree.declared import START_TIMEOUT, module_spec
 
 
 def settings(**module: Any) -> Settings:

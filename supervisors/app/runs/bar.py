@@ -7,12 +7,12 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any, Literal, TypeAlias, cast
 
-from ...actors.configuration.settings import EvaluationSettings
-from ...actors.evaluation.news import PROGRESS
-from ...actors.evaluation.plan import EvaluationPlan
-from ...actors.evaluation.work import EvaluationProgress
-from ...runtime.engine import Engine
-from ...runtime.errors import UsageError
+from ....actors.configuration.settings import EvaluationSettings
+from ....actors.evaluation.news import PROGRESS
+from ....actors.evaluation.plan import EvaluationPlan
+from ....actors.evaluation.work import EvaluationProgress
+from ....runtime.engine import Engine
+from ....runtime.errors import UsageError
 
 Watching: TypeAlias = Callable[[EvaluationProgress], object]
 Progress: TypeAlias = bool | Watching | None

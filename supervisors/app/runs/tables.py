@@ -10,9 +10,9 @@ from typing import Any, Final
 from rich.table import Table
 from rich.text import Text
 
-from ...actors.evaluation.plan import KIND as EVALUATION
-from ...actors.runs.messages import Entry, Paid
-from ...actors.runs.store import StoredRun
+from ....actors.evaluation.plan import KIND as EVALUATION
+from ....actors.runs.messages import Entry, Paid
+from ....actors.runs.store import StoredRun
 
 COLUMNS: Final = ("run", "state", "kind", "module", "progress", "score", "cost", "seen (UTC)")
 _WHOLE: Final = ("run", "state")

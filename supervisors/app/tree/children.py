@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 
-from ...runtime.child_spec import ChildSpec, StartChild, as_child_spec
-from ...runtime.errors import SpecError
-from ...runtime.gen_server import Fail, Ignored, Started, Stop, call
-from ..messages import DeleteChild
-from ..specs import AnySpec, check_specs
-from ..supervisor import Supervisor
+from ....runtime.child_spec import ChildSpec, StartChild, as_child_spec
+from ....runtime.errors import SpecError
+from ....runtime.gen_server import Fail, Ignored, Started, Stop, call
+from ...messages import DeleteChild
+from ...specs import AnySpec, check_specs
+from ...supervisor import Supervisor
 
 
 @dataclass(slots=True)

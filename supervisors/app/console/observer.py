@@ -10,16 +10,16 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any, Final, TypeVar
 
-from ...runtime.calls import Call
-from ...runtime.cell import NO_LIMIT, Cell
-from ...runtime.engine import Engine
-from ...runtime.errors import CallError, NoProcess, UsageError
-from ...runtime.gen_server import GenServer
-from ...runtime.messages import GetState
-from ...runtime.names import NameEntry
-from ...runtime.reasons import describe
-from ...runtime.system_messages import redacted_state, statistics
-from . import names
+from ....runtime.calls import Call
+from ....runtime.cell import NO_LIMIT, Cell
+from ....runtime.engine import Engine
+from ....runtime.errors import CallError, NoProcess, UsageError
+from ....runtime.gen_server import GenServer
+from ....runtime.messages import GetState
+from ....runtime.names import NameEntry
+from ....runtime.reasons import describe
+from ....runtime.system_messages import redacted_state, statistics
+from .. import names
 from .explain import Explanation, Facts, OpenCall, explain
 from .picture import TreeNode, tree_of
 from .pulse import Held, Pulse

@@ -22,30 +22,30 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any, Required, TypedDict, Unpack
 
-from ...actors.dspy.engine import lm_on
-from ...actors.dspy.journaled import AskEnd, JournaledProvider, Ordinals
-from ...actors.dspy.line import Journaled, Line
-from ...actors.dspy.optimizer_messages import CannotGoOn
-from ...actors.dspy.optimizer_plan import OptimizerPlan, examples_of
-from ...actors.dspy.optimizer_run import KIND, OptimizerRun
-from ...actors.dspy.optimizer_worker import TRIAL
-from ...actors.foreign_code import path_of
-from ...actors.runs.budget import RunBudget
-from ...actors.runs.journal import RunJournal
-from ...actors.runs.messages import FINAL, JournalInfo, Record, RunState
-from ...actors.runs.scope import RunScope
-from ...actors.runs.store import RunStore, StoredRun
-from ...runtime.child_spec import ChildSpec
-from ...runtime.errors import ConfigError, RunConflict, RunError, UsageError, did_you_mean
-from ..keeper import Undeclare
-from ..supervisor import Supervisor
-from . import names
-from .awaitable import AsyncApp
-from .blocking import App
-from .life import Life
-from .run_handles import AsyncRun, Run
-from .run_options import checked_id
-from .runs import declare_run, failed_here, forget_run
+from ....actors.dspy.engine import lm_on
+from ....actors.dspy.journaled import AskEnd, JournaledProvider, Ordinals
+from ....actors.dspy.line import Journaled, Line
+from ....actors.dspy.optimizer_messages import CannotGoOn
+from ....actors.dspy.optimizer_plan import OptimizerPlan, examples_of
+from ....actors.dspy.optimizer_run import KIND, OptimizerRun
+from ....actors.dspy.optimizer_worker import TRIAL
+from ....actors.foreign_code import path_of
+from ....actors.runs.budget import RunBudget
+from ....actors.runs.journal import RunJournal
+from ....actors.runs.messages import FINAL, JournalInfo, Record, RunState
+from ....actors.runs.scope import RunScope
+from ....actors.runs.store import RunStore, StoredRun
+from ....runtime.child_spec import ChildSpec
+from ....runtime.errors import ConfigError, RunConflict, RunError, UsageError, did_you_mean
+from ...keeper import Undeclare
+from ...supervisor import Supervisor
+from .. import names
+from ..awaitable import AsyncApp
+from ..blocking import App
+from ..life import Life
+from .handles import AsyncRun, Run
+from .options import checked_id
+from .views import declare_run, failed_here, forget_run
 
 
 @contextmanager

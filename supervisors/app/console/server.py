@@ -15,11 +15,11 @@ import threading
 from pathlib import Path
 from typing import Any, Final
 
-from ...runtime.engine import Engine
-from ...runtime.errors import Error, UsageError
-from ...runtime.log import Logger
-from .console_socket import is_owner, listen
+from ....runtime.engine import Engine
+from ....runtime.errors import Error, UsageError
+from ....runtime.log import Logger
 from .observer import Observer
+from .sockets import is_owner, listen
 
 log = Logger("dspex.console")
 CLIENT_LIMIT: Final = 2.0

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from functools import partial
 
-from ...actors.evaluation.scoring import ActorMetric, Scorer
-from ...actors.runs.program import models_of
-from ...actors.scorers.llm_judge import LMJudge
-from ...runtime.errors import ConfigError
-from .life import Life
-from .views import CALL_TIMEOUT
+from ....actors.evaluation.scoring import ActorMetric, Scorer
+from ....actors.runs.program import models_of
+from ....actors.scorers.llm_judge import LMJudge
+from ....runtime.errors import ConfigError
+from ..life import Life
+from ..views import CALL_TIMEOUT
 
 
 async def judges_of(life: Life, scorer: Scorer) -> str | None:

@@ -25,29 +25,29 @@ from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Final
 
-from ...actors.budgets.actor import BudgetActor
-from ...actors.budgets.ledger import BudgetLedger
-from ...actors.cache.actor import CacheActor
-from ...actors.configuration.actor import ConfigurationActor, Subscriptions
-from ...actors.configuration.settings import Settings
-from ...actors.events.retention import Retention
-from ...actors.events.store import EventStore, open_journal
-from ...actors.journal import Journal
-from ...actors.journals.sqlite_file import default_path
-from ...actors.protection.memory import ProtectionMemories
-from ...actors.registry.actor import RegistryActor
-from ...actors.runs.store import RunStore, runs_path
-from ...actors.telemetry.actor import TelemetryActor
-from ...runtime.child_spec import ChildSpec
-from ...runtime.gen_server import GenServer
-from ...runtime.secret import SecretVault
-from ..backoff import Backoff
-from ..dynamic_supervisor import DynamicSupervisor
-from ..gateway.door import Door
-from ..gateway.exposure import check_gateway
-from ..keeper import Keeper
-from ..supervisor import Supervisor
-from . import names
+from ....actors.budgets.actor import BudgetActor
+from ....actors.budgets.ledger import BudgetLedger
+from ....actors.cache.actor import CacheActor
+from ....actors.configuration.actor import ConfigurationActor, Subscriptions
+from ....actors.configuration.settings import Settings
+from ....actors.events.retention import Retention
+from ....actors.events.store import EventStore, open_journal
+from ....actors.journal import Journal
+from ....actors.journals.sqlite_file import default_path
+from ....actors.protection.memory import ProtectionMemories
+from ....actors.registry.actor import RegistryActor
+from ....actors.runs.store import RunStore, runs_path
+from ....actors.telemetry.actor import TelemetryActor
+from ....runtime.child_spec import ChildSpec
+from ....runtime.gen_server import GenServer
+from ....runtime.secret import SecretVault
+from ...backoff import Backoff
+from ...dynamic_supervisor import DynamicSupervisor
+from ...gateway.door import Door
+from ...gateway.exposure import check_gateway
+from ...keeper import Keeper
+from ...supervisor import Supervisor
+from .. import names
 from .children import ChildrenSupervisor, KeptSpecs
 from .declared import declared_modules, declared_providers
 from .run_keeper import RunKeeper
@@ -180,7 +180,7 @@ def _observers(plan: Plan) -> ChildSpec:
     )
     observers = [telemetry] if plan.settings.telemetry.enabled else []
     if plan.settings.telemetry.opentelemetry:
-        from ...actors.telemetry.opentelemetry import OpenTelemetryActor  # noqa: PLC0415 - loaded by those who use it
+        from ....actors.telemetry.opentelemetry import OpenTelemetryActor  # noqa: PLC0415 - loaded by those who use it
 
         observers.append(ChildSpec("otel", OpenTelemetryActor, name=names.OTEL))
     observers.append(ChildSpec("cache", CacheActor, kwargs={"app": plan.settings.app.name}, name=names.CACHE))
@@ -203,7 +203,7 @@ def _gateway(plan: Plan) -> list[ChildSpec]:
     if not settings.enabled:
         return []
     check_gateway(settings)
-    from ..gateway.actor import GatewayActor  # noqa: PLC0415 - loaded by those who use it
+    from ...gateway.actor import GatewayActor  # noqa: PLC0415 - loaded by those who use it
 
     http = ChildSpec("http", GatewayActor, (settings, plan.door), name=names.GATEWAY, backoff=GATEWAY_BACKOFF)
     return [Supervisor.child_spec("gateway", [http], name=names.GATEWAY_SUPERVISOR, **PATIENCE)]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...actors.runs.messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo, RunResult, RunStatus
-from ...runtime.errors import ActorDied
-from .life import Life
-from .views import CALL_TIMEOUT
+from ....actors.runs.messages import CancelRun, GetResult, PauseRun, ResumeRun, RunInfo, RunResult, RunStatus
+from ....runtime.errors import ActorDied
+from ..life import Life
+from ..views import CALL_TIMEOUT
 
 
 class AsyncRun:

@@ -7,20 +7,20 @@ from collections.abc import Iterable, Mapping
 from functools import partial
 from typing import Any, Final, Required, TypeAlias, TypedDict, TypeVar, cast
 
-from ...actors.configuration.settings import OptimizationSettings
-from ...actors.evaluation.scoring import Metric, Scorer
-from ...actors.examples import Example
-from ...actors.optimizers.bench import Optimizer
-from ...actors.runs.budget import RunBudget
-from ...actors.runs.fitting import must_fit
-from ...actors.runs.messages import KIND
-from ...actors.runs.plan import RunPlan, checked_examples, example_from_dict, held_out, options_of
-from ...actors.runs.program import models_of, program_of
-from ...actors.runs.store import StoredRun
-from ...runtime.errors import ConfigError, RunError, UsageError, did_you_mean
-from .life import Life
-from .run_metric import judges_of, must_be_there
-from .views import CALL_TIMEOUT
+from ....actors.configuration.settings import OptimizationSettings
+from ....actors.evaluation.scoring import Metric, Scorer
+from ....actors.examples import Example
+from ....actors.optimizers.bench import Optimizer
+from ....actors.runs.budget import RunBudget
+from ....actors.runs.fitting import must_fit
+from ....actors.runs.messages import KIND
+from ....actors.runs.plan import RunPlan, checked_examples, example_from_dict, held_out, options_of
+from ....actors.runs.program import models_of, program_of
+from ....actors.runs.store import StoredRun
+from ....runtime.errors import ConfigError, RunError, UsageError, did_you_mean
+from ..life import Life
+from ..views import CALL_TIMEOUT
+from .metric import judges_of, must_be_there
 
 T = TypeVar("T")
 Examples: TypeAlias = Iterable[Example | Mapping[str, Any]]
@@ -82,7 +82,7 @@ async def plan_of(
         ConfigError: an option or an example is malformed.
         CallError: there is no such module.
     """
-    from ...actors.optimizers.registry import optimizer  # noqa: PLC0415 - only where it is used
+    from ....actors.optimizers.registry import optimizer  # noqa: PLC0415 - only where it is used
 
     known = RunOptions.__annotations__
     for name in how:
@@ -142,7 +142,7 @@ async def replan(life: Life, stored: StoredRun) -> RunPlan:
     Raises:
         RunError: its metric or method has no name by which it can be found, or it is no optimization.
     """
-    from ...actors.optimizers.registry import METHODS, optimizer  # noqa: PLC0415 - only where it is used
+    from ....actors.optimizers.registry import METHODS, optimizer  # noqa: PLC0415 - only where it is used
 
     kept = stored.plan
     if stored.kind != KIND:

@@ -7,9 +7,9 @@ is restarted.
 
 from __future__ import annotations
 
-from ...runtime.child_spec import as_child_spec
-from ...runtime.gen_server import Continue, Fail, Ignored, Started, Target, call
-from ..keeper import Declare, Keeper, Undeclare
+from ....runtime.child_spec import as_child_spec
+from ....runtime.gen_server import Continue, Fail, Ignored, Started, Target, call
+from ...keeper import Declare, Keeper, Undeclare
 from .children import KeptSpecs
 
 

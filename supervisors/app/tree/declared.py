@@ -10,17 +10,17 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
-from ...actors.configuration.messages import GetSetting
-from ...actors.configuration.settings import AiSettings, ModuleSettings
-from ...actors.modules.messages import streams_name, worker_name
-from ...runtime.child_spec import ChildSpec, Placement
-from ...runtime.gen_server import GenServer
-from ..dynamic_supervisor import DynamicSupervisor
-from ..supervisor import Supervisor
-from . import names
+from ....actors.configuration.messages import GetSetting
+from ....actors.configuration.settings import AiSettings, ModuleSettings
+from ....actors.modules.messages import streams_name, worker_name
+from ....runtime.child_spec import ChildSpec, Placement
+from ....runtime.gen_server import GenServer
+from ...dynamic_supervisor import DynamicSupervisor
+from ...supervisor import Supervisor
+from .. import names
 
 if TYPE_CHECKING:
-    from ...actors.protection.memory import ProtectionMemories
+    from ....actors.protection.memory import ProtectionMemories
 
 START_TIMEOUT: Final = 60.0
 """Seconds that a module in a process of its own may take to start: it imports the program, with all that needs."""
@@ -33,8 +33,8 @@ def provider_spec(id: str, memories: ProtectionMemories) -> ChildSpec:
         id: the provider's.
         memories: what of protections outlives this whole supervisor.
     """
-    from ...actors.protection.actor import ProtectionActor  # noqa: PLC0415 - with its libraries, only where it is used
-    from ...actors.providers.actor import ProviderActor  # noqa: PLC0415 - likewise
+    from ....actors.protection.actor import ProtectionActor  # noqa: PLC0415 - with its libraries, only where it is used
+    from ....actors.providers.actor import ProviderActor  # noqa: PLC0415 - likewise
 
     return Supervisor.child_spec(
         f"provider/{id}",
@@ -51,7 +51,7 @@ def provider_spec(id: str, memories: ProtectionMemories) -> ChildSpec:
 
 def route_spec(id: str) -> ChildSpec:
     """The supervisor of one route across providers; it stands among them and answers as one of them does."""
-    from ...actors.providers.route import RouteActor  # noqa: PLC0415 - only where it is used
+    from ....actors.providers.route import RouteActor  # noqa: PLC0415 - only where it is used
 
     return Supervisor.child_spec(
         f"provider/{id}",
@@ -72,7 +72,7 @@ def module_spec(id: str, settings: ModuleSettings | None = None) -> ChildSpec:
     workers = 1 if settings is None else settings.workers
     if workers == 1:
         return _module_actor(id, None, placement, restart="transient")
-    from ...actors.modules.pool import ModulePool  # noqa: PLC0415 - only where it is used
+    from ....actors.modules.pool import ModulePool  # noqa: PLC0415 - only where it is used
 
     each = [_module_actor(id, number, placement) for number in range(1, workers + 1)]
     return Supervisor.child_spec(
@@ -90,7 +90,7 @@ def module_spec(id: str, settings: ModuleSettings | None = None) -> ChildSpec:
 
 def _module_actor(id: str, worker: int | None, placement: Placement, **options: Any) -> ChildSpec:
     """The supervisor of one actor that is a module, or one of its workers, with its streams."""
-    from ...actors.modules.actor import ModuleActor  # noqa: PLC0415 - only where it is used
+    from ....actors.modules.actor import ModuleActor  # noqa: PLC0415 - only where it is used
 
     name = worker_name(id, worker)
     patience = {"start_timeout": START_TIMEOUT} if placement == "process" else {}
@@ -109,7 +109,7 @@ def _module_actor(id: str, worker: int | None, placement: Placement, **options: 
 def load_actors() -> None:
     """Load what providers and modules are made of, with the libraries below them. Blocks (some tenths of a second)."""
     for name in ("protection.actor", "providers.actor", "providers.route", "modules.actor"):
-        import_module(f"...actors.{name}", __package__)
+        import_module(f"....actors.{name}", __package__)
 
 
 async def declared_providers(memories: ProtectionMemories, keeper: GenServer) -> list[ChildSpec]:

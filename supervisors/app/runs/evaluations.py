@@ -13,26 +13,26 @@ from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Literal, TypeAlias, cast
 
-from ...actors.configuration.messages import GetSetting
-from ...actors.configuration.settings import EvaluationSettings, OptimizationSettings
-from ...actors.evaluation.actor import EvaluationRun
-from ...actors.evaluation.journal import stored_report
-from ...actors.evaluation.plan import KIND, EvaluationPlan, metric_of
-from ...actors.evaluation.report import EvaluationReport
-from ...actors.evaluation.scoring import Metric, Scorer
-from ...actors.evaluation.work import check_whole
-from ...actors.examples import Example
-from ...actors.modules.messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, PredictOptions
-from ...actors.runs.fingerprint import check_same
-from ...actors.runs.fitting import must_fit
-from ...actors.runs.journal import RunJournal
-from ...actors.runs.messages import FINAL, GetResult, ResumeRun
-from ...actors.runs.plan import checked_examples, example_from_dict
-from ...actors.runs.program import program_of
-from ...actors.runs.store import StoredRun
-from ...runtime.child_spec import ChildSpec, StartChild
-from ...runtime.context import Context
-from ...runtime.errors import (
+from ....actors.configuration.messages import GetSetting
+from ....actors.configuration.settings import EvaluationSettings, OptimizationSettings
+from ....actors.evaluation.actor import EvaluationRun
+from ....actors.evaluation.journal import stored_report
+from ....actors.evaluation.plan import KIND, EvaluationPlan, metric_of
+from ....actors.evaluation.report import EvaluationReport
+from ....actors.evaluation.scoring import Metric, Scorer
+from ....actors.evaluation.work import check_whole
+from ....actors.examples import Example
+from ....actors.modules.messages import DEFAULT_OPTIONS, ModuleInfo, ModuleStatus, PredictOptions
+from ....actors.runs.fingerprint import check_same
+from ....actors.runs.fitting import must_fit
+from ....actors.runs.journal import RunJournal
+from ....actors.runs.messages import FINAL, GetResult, ResumeRun
+from ....actors.runs.plan import checked_examples, example_from_dict
+from ....actors.runs.program import program_of
+from ....actors.runs.store import StoredRun
+from ....runtime.child_spec import ChildSpec, StartChild
+from ....runtime.context import Context
+from ....runtime.errors import (
     ActorDied,
     AlreadyStarted,
     CallError,
@@ -44,16 +44,16 @@ from ...runtime.errors import (
     SupervisorError,
     UsageError,
 )
-from ..messages import TerminateChild
-from ..supervisor import Supervisor
-from . import names
-from .evaluation_bar import Progress, teller, told
-from .failure import cause_of, unfold
-from .handles import AsyncModule, Module
-from .life import Life
-from .run_metric import judges_of
-from .run_options import checked_id
-from .views import CALL_TIMEOUT
+from ...messages import TerminateChild
+from ...supervisor import Supervisor
+from .. import names
+from ..failure import cause_of, unfold
+from ..handles import AsyncModule, Module
+from ..life import Life
+from ..views import CALL_TIMEOUT
+from .bar import Progress, teller, told
+from .metric import judges_of
+from .options import checked_id
 
 Program: TypeAlias = str | Module | AsyncModule
 Workers: TypeAlias = int | Literal["auto"] | None

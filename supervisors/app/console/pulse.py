@@ -8,9 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import Final
 
-from ...runtime.cell import Cell
-from ...runtime.engine import Engine
-from ...runtime.errors import ApplicationDown
+from ....runtime.cell import Cell
+from ....runtime.engine import Engine
+from ....runtime.errors import ApplicationDown
 
 STUCK: Final = 1.0
 """Seconds without a turn after which the loop counts as held."""

@@ -11,16 +11,16 @@ from typing import Annotated, Any, Final
 import typer
 from rich.console import Console
 
-from ...actors.configuration.load import load_settings
-from ...actors.evaluation.journal import stored_report
-from ...actors.evaluation.plan import KIND as EVALUATION
-from ...actors.runs.messages import Entry, RunStatus
-from ...actors.runs.store import RunStore, StoredRun
-from ...runtime.errors import CallTimeout, StoreUnavailable
-from .blocking import App
-from .runs_view import facts_of, plot, run_json, run_table, trial_table, trials_of
-from .start import start
-from .tree import Plan
+from ....actors.configuration.load import load_settings
+from ....actors.evaluation.journal import stored_report
+from ....actors.evaluation.plan import KIND as EVALUATION
+from ....actors.runs.messages import Entry, RunStatus
+from ....actors.runs.store import RunStore, StoredRun
+from ....runtime.errors import CallTimeout, StoreUnavailable
+from ..blocking import App
+from ..start import start
+from ..tree.standard import Plan
+from .tables import facts_of, plot, run_json, run_table, trial_table, trials_of
 
 runs_cli: Final = typer.Typer(help="The runs of an application: what they found, what they cost.")
 out: Final = Console()

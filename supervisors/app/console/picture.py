@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ...runtime.cell import Cell
-from ...runtime.engine import Engine
-from ...runtime.names import NameEntry
-from ...runtime.reasons import describe
+from ....runtime.cell import Cell
+from ....runtime.engine import Engine
+from ....runtime.names import NameEntry
+from ....runtime.reasons import describe
 
 MAX_LOST: Final = 20
 """Names without an actor shown below one parent."""

@@ -7,8 +7,8 @@ import socket
 from collections.abc import Mapping
 from typing import Any, Final
 
-from ...runtime.errors import ApplicationDown, NoProcess, RemoteError, UsageError, did_you_mean
-from .console_socket import Address, running
+from ....runtime.errors import ApplicationDown, NoProcess, RemoteError, UsageError, did_you_mean
+from .sockets import Address, running
 
 ANSWER_LIMIT: Final = 10.0
 """Seconds that an application gets to answer; it takes at most about three if one actor holds it up."""

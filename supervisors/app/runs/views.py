@@ -5,25 +5,25 @@ from __future__ import annotations
 import asyncio
 from functools import partial
 
-from ...actors.configuration.messages import GetSetting
-from ...actors.configuration.settings import OptimizationSettings
-from ...actors.evaluation.report import EvaluationReport
-from ...actors.modules.program_state import ProgramState
-from ...actors.runs.messages import FINAL, KIND, OVER, RunInfo, RunStatus, Wish
-from ...actors.runs.plan import RunPlan
-from ...actors.runs.store import RunStore, StoredRun
-from ...runtime.child_spec import ChildSpec
-from ...runtime.errors import CallTimeout, NoProcess, StartError, SupervisorError
-from ..keeper import Declare, Undeclare
-from ..supervisor import Supervisor
-from . import names
-from .evaluation_bar import Progress
+from ....actors.configuration.messages import GetSetting
+from ....actors.configuration.settings import OptimizationSettings
+from ....actors.evaluation.report import EvaluationReport
+from ....actors.modules.program_state import ProgramState
+from ....actors.runs.messages import FINAL, KIND, OVER, RunInfo, RunStatus, Wish
+from ....actors.runs.plan import RunPlan
+from ....actors.runs.store import RunStore, StoredRun
+from ....runtime.child_spec import ChildSpec
+from ....runtime.errors import CallTimeout, NoProcess, StartError, SupervisorError
+from ...keeper import Declare, Undeclare
+from ...supervisor import Supervisor
+from .. import names
+from ..failure import cause_of, unfold
+from ..life import Life
+from ..views import CALL_TIMEOUT
+from .bar import Progress
 from .evaluations import go_on, report_of
-from .failure import cause_of, unfold
-from .life import Life
-from .run_handles import AsyncRun, Run
-from .run_options import Examples, RunOptions, plan_of, replan
-from .views import CALL_TIMEOUT
+from .handles import AsyncRun, Run
+from .options import Examples, RunOptions, plan_of, replan
 
 
 class AsyncRuns:
@@ -134,7 +134,7 @@ class Runs:
 
 
 async def optimize(life: Life, module: str, trainset: Examples, how: RunOptions) -> AsyncRun:
-    """Begin a run, or go on with the one of that id. See :class:`~.run_options.RunOptions`.
+    """Begin a run, or go on with the one of that id. See :class:`~.options.RunOptions`.
 
     Raises:
         UsageError: an option is unknown.
@@ -175,8 +175,8 @@ async def start(life: Life, plan: RunPlan, *, fork: str | None = None) -> AsyncR
 
 def run_spec(plan: RunPlan, store: RunStore) -> ChildSpec:
     """The supervisor of one run. Its journal stands left of it, so that a crash of the run does not touch that."""
-    from ...actors.runs.actor import OptimizationRun  # noqa: PLC0415 - only where it is used
-    from ...actors.runs.journal import RunJournal  # noqa: PLC0415 - likewise
+    from ....actors.runs.actor import OptimizationRun  # noqa: PLC0415 - only where it is used
+    from ....actors.runs.journal import RunJournal  # noqa: PLC0415 - likewise
 
     id = plan.run
     return Supervisor.child_spec(

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from ...runtime.errors import UsageError
+from ....runtime.errors import UsageError
 
 MAX_OF_A_NAME: Final = 100
 """Applications of one name in one process that can have a console."""
