@@ -44,6 +44,7 @@ class RunFile:
         self.path = path
         self.lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
+        self._prompt: sqlite3.Connection | None = None  # never waits
 
     @property
     def opened(self) -> bool:
@@ -64,38 +65,58 @@ class RunFile:
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
         """A connection to write with: all of it, or nothing if an exception comes. Raises as :meth:`reading`."""
-        with self.reading() as db:
-            # IMMEDIATE: another process that writes is waited for here, where nothing has been read yet.
-            db.execute("BEGIN IMMEDIATE")
-            try:
-                yield db
-                db.execute("COMMIT")
-            finally:
-                if db.in_transaction:
-                    db.execute("ROLLBACK")
+        with self.reading() as db, _whole(db):
+            yield db
+
+    @contextmanager
+    def transaction_now(self) -> Generator[sqlite3.Connection]:
+        """The same for a thread that must not wait: for nobody who writes, and for no disk.
+
+        What is written is handed to the operating system; to bring it from the log into the file, which waits for the
+        disk, is left to :meth:`transaction`.
+
+        Raises:
+            StoreUnavailable: as :meth:`reading`, or it would have to wait; nothing was written.
+            StoreCorrupt: as :meth:`reading`.
+        """
+        if not self.lock.acquire(blocking=False):
+            raise self._in_use()
+        try:
+            if self._prompt is None:
+                raise self._in_use()
+            with self._translated(), _whole(self._prompt):
+                yield self._prompt
+        finally:
+            self.lock.release()
 
     def close(self) -> None:
         """Let go of it; what was in memory is gone."""
         with self.lock:
-            if self._db is not None:
-                self._db.close()
-                self._db = None
+            for db in (self._prompt, self._db):
+                if db is not None:
+                    db.close()
+            self._db = self._prompt = None
 
     def _open(self) -> sqlite3.Connection:
         if self._db is not None:
             return self._db
         if self.path is not None:
             create_private(self.path)
-        db = sqlite3.connect(
-            self.path or ":memory:", timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-        )
+        db = self._connected(_BUSY_TIMEOUT)
         try:
             self._prepare(db)
+            self._prompt = db if self.path is None else self._connected(0.0)
+            if self.path is not None:
+                _set_up(self._prompt)
+                self._prompt.execute("PRAGMA wal_autocheckpoint = 0")
         except (sqlite3.Error, StoreError):
             db.close()
             raise
         self._db = db
         return db
+
+    def _connected(self, patience: float) -> sqlite3.Connection:
+        return sqlite3.connect(self.path or ":memory:", timeout=patience, isolation_level=None, check_same_thread=False)
 
     def _prepare(self, db: sqlite3.Connection) -> None:
         (tables,) = db.execute("SELECT count(*) FROM sqlite_schema").fetchone()
@@ -118,9 +139,7 @@ class RunFile:
                 db.execute(statement)
         db.execute("COMMIT")
         db.execute("PRAGMA journal_mode = WAL")
-        # A commit is handed to the operating system, which outlives the process, kill -9 included.
-        db.execute("PRAGMA synchronous = NORMAL")
-        db.execute("PRAGMA foreign_keys = ON")
+        _set_up(db)
 
     @contextmanager
     def _translated(self) -> Generator[None]:
@@ -134,7 +153,32 @@ class RunFile:
                 f"expected a file of runs that works, got {error}, at {self.path}", path=str(self.path), cause="sqlite"
             ) from error
 
+    def _in_use(self) -> StoreUnavailable:
+        return StoreUnavailable(
+            f"expected a file of runs that nobody uses at the moment, got one in use, at {self.path}",
+            path=str(self.path),
+            cause="in_use",
+        )
+
     def _corrupt(self, what: str) -> StoreCorrupt:
         return StoreCorrupt(
             f"expected a file of runs, got {what}, at {self.path}; nothing was changed", path=str(self.path)
         )
+
+
+@contextmanager
+def _whole(db: sqlite3.Connection) -> Generator[None]:
+    # IMMEDIATE: another process that writes is waited for here, where nothing has been read yet.
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        db.execute("COMMIT")
+    finally:
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+
+
+def _set_up(db: sqlite3.Connection) -> None:
+    # A commit is handed to the operating system, which outlives the process, kill -9 included.
+    db.execute("PRAGMA synchronous = NORMAL")
+    db.execute("PRAGMA foreign_keys = ON")

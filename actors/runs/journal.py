@@ -1,7 +1,12 @@
 """The journal of a run, ``run-journal/<id>``: what was paid for is found again, whatever dies.
 
-It stands left of the run, so that a crash of the run does not touch it. What waits is one transaction (group commit):
-an answer is acknowledged once it would survive a ``kill -9`` of the process.
+It stands left of the run, so that a crash of the run does not touch it. An answer is acknowledged once it would survive
+a ``kill -9`` of the process.
+
+A small record is written here and now: to hand it to the operating system takes some 20 µs, to hand it to a thread and
+hear of it several times that. Whatever might take longer is a thread's: large records, a file that somebody else
+uses, and from time to time one that brings all the others from SQLite's log into the file, which waits for the disk.
+What comes meanwhile is one transaction (group commit).
 """
 
 from __future__ import annotations
@@ -33,6 +38,14 @@ from .owner import HEARTBEAT
 from .store import RunStore
 
 _FLUSHED: Final = "flushed"
+_SMALL: Final = 64 * 1024
+"""Characters that are written here and now."""
+_MANY: Final = 4 * 1024 * 1024
+"""Characters after which it is a thread's turn again."""
+_SLOW: Final = 0.02
+"""Seconds: a transaction that took longer speaks for a disk that keeps its writers waiting."""
+_PATIENCE: Final = 5.0
+"""Seconds for which all is left to threads then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +88,9 @@ class RunJournal(GenServer):
         self._recalled = self._recorded = 0
         self._waiting: list[tuple[Record, Call]] = []
         self._writing: list[tuple[Record, Call]] = []
-        self._busy = False  # with a transaction
+        self._busy = False  # with a transaction on a thread
+        self._since_thread = 0  # characters written here since a thread wrote
+        self._not_before = 0.0  # monotonic time
         self._wish: Wish | None = None
         self.start_timer(HEARTBEAT, _Beat())
 
@@ -98,8 +113,10 @@ class RunJournal(GenServer):
         return frozenset(key for kind, key in self._known if kind == msg.kind)
 
     @call
-    def record(self, msg: Record) -> NoReply:
-        """Write entries with the next transaction; the answer follows."""
+    def record(self, msg: Record) -> NoReply | None:
+        """Write entries, now or with the next transaction; in the latter case the answer follows."""
+        if self._write_now(msg):
+            return None
         self._waiting.append((msg, self.caller))
         self._flush()
         return NoReply()
@@ -110,6 +127,26 @@ class RunJournal(GenServer):
         return JournalStatus(self._paid, self._recalled, self._recorded, self._state, self._progress)
 
     # -- writing -----------------------------------------------------------------------------------
+
+    def _write_now(self, record: Record) -> bool:
+        """Whether it could be written at once."""
+        size = sum(len(entry.value) for entry in record.entries)
+        began = self.clock.monotonic()
+        # In order: never before what came earlier.
+        if self._busy or size > _SMALL or self._since_thread > _MANY or began < self._not_before:
+            return False
+        try:
+            wish = self._commit([record], wait=False)
+        except (StoreError, RunConflict, TypeError, ValueError):
+            return False  # the thread tries it, too, and says what is wrong
+        now = self.clock.monotonic()
+        if now - began > _SLOW:
+            self._not_before = now + _PATIENCE
+        self._since_thread += size
+        self._wish = wish or self._wish
+        self._note(record)
+        self._tell()
+        return True
 
     def _flush(self) -> None:
         if self._waiting and not self._busy:
@@ -132,31 +169,36 @@ class RunJournal(GenServer):
         except (TypeError, ValueError) as error:
             return _Written(None, StoreError(f"expected what is JSON, got {error}, at run-journal/{self._run}"))
 
-    def _commit(self, records: list[Record]) -> Wish | None:
-        # On a thread of its own; only one at a time.
+    def _commit(self, records: list[Record], *, wait: bool = True) -> Wish | None:
+        # Only one at a time; on a thread if it may wait.
         entries, paid, progress, state = _together(records)
         paid += self._paid
-        return self._store.write(self._run, entries, pen=self._pen, paid=paid, progress=progress, state=state)
+        return self._store.write(
+            self._run, entries, pen=self._pen, paid=paid, progress=progress, state=state, wait=wait
+        )
 
     @info
     def written(self, msg: TaskDone) -> None:
         """A transaction is over: answer who waits for it, begin the next."""
         outcome, group = msg.value, self._writing
         assert isinstance(outcome, _Written)
-        self._writing, self._busy = [], False
+        self._writing, self._busy, self._since_thread = [], False, 0
         for record, caller in group:
             if outcome.error is not None:
                 self.fail(caller, outcome.error)
                 continue
-            self._paid += record.paid
-            self._progress = self._progress if record.progress is None else record.progress
-            self._state = record.state or self._state
-            self._known.update((entry.kind, entry.key) for entry in record.entries)
-            self._recorded += len(record.entries)
+            self._note(record)
             self.reply(caller, None)
         self._wish = outcome.wish or self._wish
         self._tell()
         self._flush()
+
+    def _note(self, record: Record) -> None:
+        self._paid += record.paid
+        self._progress = self._progress if record.progress is None else record.progress
+        self._state = record.state or self._state
+        self._known.update((entry.kind, entry.key) for entry in record.entries)
+        self._recorded += len(record.entries)
 
     @info
     def write_failed(self, msg: TaskFailed) -> Stop:

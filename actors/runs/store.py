@@ -250,8 +250,11 @@ class RunStore:
         paid: Paid | None = None,
         progress: Mapping[str, Any] | None = None,
         state: RunState | None = None,
+        wait: bool = True,
     ) -> Wish | None:
         """Write to one's own run, all or nothing; also a sign of life. A given ``pen`` must be the last one taken.
+
+        Without ``wait`` it is quick, or refused: it waits neither for others who use the file nor for the disk.
 
         Returns:
             What somebody has asked of the run meanwhile; it is told once, but a cancel until the run is over: it
@@ -262,7 +265,7 @@ class RunStore:
             StoreError: the file cannot be written.
         """
         now = self._clock.time()
-        with self._file.transaction() as db:
+        with self._file.transaction() if wait else self._file.transaction_now() as db:
             if pen is not None and self._writers.get(id) is not pen:
                 raise RunConflict(f"expected the journal of the run {id!r}, got one that was replaced", run_id=id)
             row = db.execute("SELECT wish, token, owner FROM runs WHERE id = ?", (id,)).fetchone()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Iterator
 from decimal import Decimal
@@ -119,21 +120,115 @@ def test_many_at_once_are_all_kept(store: RunStore) -> None:
     in_lab(run, virtual=False)
 
 
-def test_what_comes_together_is_one_transaction(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first does not go alone."""
+def small(count: int) -> list[Record]:
+    """Records with an entry each."""
+    return [Record((Entry("call", str(number), "{}"),)) for number in range(count)]
+
+
+class Writes:
+    """What a store was asked to write: how many entries, and whether it might wait.
+
+    Args:
+        store: whose.
+        patch: sets it in place.
+        busy: whether what may not wait is refused.
+    """
+
+    def __init__(self, store: RunStore, patch: pytest.MonkeyPatch, *, busy: bool = False) -> None:
+        self.done: list[tuple[int, bool]] = []
+        self._write, self._busy = store.write, busy
+        patch.setattr(store, "write", self._counted)
+
+    def _counted(self, id: str, entries: Any, *, wait: bool, **more: Any) -> Any:
+        if self._busy and not wait:
+            raise StoreUnavailable("in use")
+        wish = self._write(id, entries, wait=wait, **more)
+        self.done.append((len(entries), wait))
+        return wish
+
+
+def test_a_small_record_is_written_at_once(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No thread is asked, and it is kept: another connection sees it when the answer is there."""
 
     async def run(lab: Lab) -> None:
         await journal(lab, store)
-        write, written = store.write, list[int]()
+        writes = Writes(store, monkeypatch)
+        for record in small(3):
+            await lab.call(JOURNAL, record)
+        assert writes.done == [(1, False)] * 3
+        assert store.path is not None
+        other = RunStore(store.path)
+        assert {key for _, key in other.keys("r")} == {"0", "1", "2"}
+        other.close()
 
-        def counted(id: str, entries: Any, **more: Any) -> Any:
-            written.append(len(entries))
-            return write(id, entries, **more)
+    in_lab(run, virtual=False)
 
-        monkeypatch.setattr(store, "write", counted)
-        records = [Record((Entry("call", str(number), "{}"),)) for number in range(5)]
-        await asyncio.gather(*(lab.call(JOURNAL, record) for record in records))
-        assert written == [5]
+
+def test_what_may_take_long_is_a_threads(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large record; and one after so many that SQLite's log is to be brought into the file."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        writes = Writes(store, monkeypatch)
+        half = Record((Entry("call", "half", "x" * 40_000),))
+        await lab.call(JOURNAL, Record((Entry("call", "large", "x" * 80_000),)))
+        assert writes.done.pop() == (1, True)
+        for _ in range(2 * 4 * 1024 * 1024 // 40_000):
+            await lab.call(JOURNAL, half)
+        assert [wait for _, wait in writes.done].count(True) == 1
+        assert store.path is not None
+        assert store.path.with_name(store.path.name + "-wal").stat().st_size < 16 * 1024 * 1024
+
+    in_lab(run, virtual=False)
+
+
+def test_a_slow_disk_is_left_to_threads(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a while: whoever else is on the loop does not wait for it."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        writes = Writes(store, monkeypatch)
+        slow = store.write
+
+        def write(*args: Any, **more: Any) -> Any:
+            threading.Event().wait(0.03)
+            return slow(*args, **more)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(store, "write", write)
+            await lab.call(JOURNAL, small(1)[0])
+        await lab.call(JOURNAL, small(1)[0])
+        assert writes.done == [(1, False), (1, True)]
+
+    in_lab(run, virtual=False)
+
+
+def test_a_file_that_is_in_use_is_waited_for_elsewhere(store: RunStore) -> None:
+    """While another process writes, the record waits, and the loop does not; what comes later is written later."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        assert store.path is not None
+        other = sqlite3.connect(store.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        first, second = (asyncio.ensure_future(lab.call(JOURNAL, record)) for record in small(2))
+        assert (await lab.call(JOURNAL, JournalInfo())).recorded == 0
+        other.execute("ROLLBACK")
+        other.close()
+        await asyncio.gather(first, second)
+        assert [entry.key for entry in store.entries("r", "call")] == ["0", "1"]
+
+    in_lab(run, virtual=False)
+
+
+def test_what_comes_together_is_one_transaction(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If a thread is to write it: the first does not go alone."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        writes = Writes(store, monkeypatch, busy=True)
+        await asyncio.gather(*(lab.call(JOURNAL, record) for record in small(5)))
+        assert writes.done == [(5, True)]
 
     in_lab(run, virtual=False)
 
@@ -163,7 +258,9 @@ def test_a_thread_that_was_left_behind_writes_before_its_heir_or_not_at_all(
         write = store.write
         refused: list[RunConflict] = []
 
-        def late(*args: Any, **more: Any) -> Any:
+        def late(*args: Any, wait: bool, **more: Any) -> Any:
+            if not wait:
+                raise StoreUnavailable("in use")
             arrived.set()
             go.wait(10)
             try:

@@ -8,16 +8,18 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from dspex.actors.runs.file import RunFile
 from dspex.actors.runs.messages import Entry, Paid
 from dspex.actors.runs.owner import LEASE, Owner, start_time
 from dspex.actors.runs.store import RunStore, runs_path
-from dspex.runtime.errors import RunConflict, RunError, StoreCorrupt, StoreError
+from dspex.runtime.errors import RunConflict, RunError, StoreCorrupt, StoreError, StoreUnavailable
 
 PLAN = {"module": "qa"}
 
@@ -299,3 +301,32 @@ def test_runs_in_memory_last_as_long_as_the_store() -> None:
     store.close()
     assert store.runs() == []
     store.close()
+
+
+def test_who_must_not_wait_is_refused(tmp_path: Path) -> None:
+    """While another thread or another process uses the file, and before it was opened: at once, and nothing is done."""
+    file, other = RunFile(tmp_path / "app.runs.db"), RunFile(tmp_path / "app.runs.db")
+
+    def refused() -> bool:
+        with pytest.raises(StoreUnavailable), file.transaction_now():
+            return False
+        return True
+
+    assert refused()
+    with ThreadPoolExecutor(1) as thread:
+        with file.transaction():
+            assert thread.submit(refused).result(5)
+        with other.transaction():
+            assert refused()
+
+    def spoiled() -> None:
+        with file.transaction_now() as db:
+            db.execute("INSERT INTO runs VALUES ('r', 'k', 'running', '', '', '', 0, 0, NULL, NULL, NULL, 0)")
+            db.execute("INSERT INTO nowhere VALUES (1)")
+
+    with pytest.raises(StoreUnavailable, match="nowhere"):
+        spoiled()
+    with file.transaction_now() as db:
+        assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
+    file.close()
+    other.close()
