@@ -28,18 +28,20 @@ class Owner:
         pid: its number there.
         started: when it began, as the system tells it: numbers are used again, with another beginning.
         token: its own; what is written to a run must carry the token of the run's owner.
+        space: where its number is known: containers of one machine, even of one host name, number for themselves.
     """
 
     host: str
     pid: int
     started: str
     token: str = field(repr=False)
+    space: str = ""
 
     @classmethod
     def myself(cls) -> Self:
         """This process, with a new token."""
         pid = os.getpid()
-        return cls(platform.node(), pid, start_time(pid) or "", secrets.token_hex(8))
+        return cls(platform.node(), pid, start_time(pid) or "", secrets.token_hex(8), number_space())
 
     def alive(self, heartbeat: float, now: float) -> bool:
         """Whether it is to be left alone.
@@ -48,7 +50,8 @@ class Owner:
             heartbeat: its last sign of life, epoch seconds.
             now: epoch seconds.
         """
-        if self.host == platform.node() and start_time(self.pid) != (self.started or None):
+        near = (self.host, self.space) == (platform.node(), number_space())
+        if near and start_time(self.pid) != (self.started or None):
             return False
         return now - heartbeat < LEASE
 
@@ -63,6 +66,14 @@ class Owner:
     def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` wrote."""
         return cls(**json.loads(text))
+
+
+def number_space() -> str:
+    """The namespace of this process's number (pid_namespaces(7)); empty where there are none."""
+    try:
+        return str(Path("/proc/self/ns/pid").readlink())
+    except OSError:
+        return ""
 
 
 def start_time(pid: int) -> str | None:

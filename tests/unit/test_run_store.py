@@ -60,7 +60,8 @@ def store(path: Path, wall: Wall) -> Iterator[RunStore]:
 
 def other(path: Path, wall: Wall, **owner: Any) -> RunStore:
     """The same file, used by somebody else; another live process of this machine unless told otherwise."""
-    facts = {"host": Owner.myself().host, "pid": os.getppid(), "started": start_time(os.getppid()), "token": "other"}
+    me, pid = Owner.myself(), os.getppid()
+    facts = {"host": me.host, "space": me.space, "pid": pid, "started": start_time(pid), "token": "other"}
     return RunStore(path, clock=wall, owner=Owner(**{**facts, **owner}))
 
 
@@ -118,14 +119,17 @@ def test_a_dead_owner_is_followed_at_once(store: RunStore, path: Path, wall: Wal
     assert store.keys("r") == set()
 
 
-def test_an_owner_elsewhere_is_followed_when_it_is_silent(store: RunStore, path: Path, wall: Wall) -> None:
-    """Of a process on another machine only its signs of life are known: the lease ends without them."""
-    far = other(path, wall, host="far away", pid=1)
+@pytest.mark.parametrize("where", [{"host": "far away"}, {"space": "pid:[1]"}], ids=["machine", "container"])
+def test_an_owner_elsewhere_is_followed_when_it_is_silent(
+    store: RunStore, path: Path, wall: Wall, where: dict[str, str]
+) -> None:
+    """Of a process on another machine, or in another container, only its signs of life are known: the lease."""
+    far = other(path, wall, pid=2**22 + 1, **where)
     far.begin("r", "optimization", PLAN)
     wall.now += LEASE - 1
     far.write("r")
     wall.now += LEASE - 1
-    with pytest.raises(RunConflict, match="far away"):
+    with pytest.raises(RunConflict, match=f"process {2**22 + 1}"):
         store.begin("r", "optimization", PLAN)
     wall.now += 1
     assert store.begin("r", "optimization", PLAN).owner == store.owner
