@@ -6,16 +6,17 @@ pip install 'dspex[dspy]'
 python examples/hosted_dspy.py
 """
 
+from importlib import import_module
 from importlib.util import find_spec
 from typing import Any
 
 from scripted_server import ScriptedServer
 
 import dspex
-from dspex.actors.dspy import actor_lm, hosted_spec
-from dspex.actors.dspy.library import dspy  # so that this file can be imported without DSPy; else: import dspy
-from dspex.supervisors.app.runs.dspy_runs import dspy_run, optimize_dspy
+from dspex.dspy import actor_lm, dspy_run, hosted_spec, optimize_dspy
 
+# So that this file can be imported without DSPy; else: import dspy
+dspy: Any = import_module("dspy") if find_spec("dspy") else None
 CAPITALS = {"Norway": "Oslo", "France": "Paris", "Italy": "Rome", "Spain": "Madrid"}
 
 
@@ -28,7 +29,7 @@ def model(request: dict[str, Any]) -> str:
 
 def build() -> Any:
     """The program that is hosted; found by its import path, ``hosted_dspy:build``."""
-    return dspy().ChainOfThought("question -> answer")
+    return dspy.ChainOfThought("question -> answer")
 
 
 def question(country: str) -> dict[str, str]:
@@ -41,30 +42,28 @@ def right(example: Any, found: Any, trace: Any = None) -> bool:
 
 def show(app: dspex.App, server: ScriptedServer) -> None:
     print("an LM of DSPy's, below it a provider actor:")
-    with dspy().context(lm=actor_lm(app, "local")):
+    with dspy.context(lm=actor_lm(app, "local")):
         print("   ", build()(**question("Norway")).answer)
 
-    print("a program as an actor, in a process of its own; killed, and back again:")
-    spec = hosted_spec(
-        "capitals", "hosted_dspy:build", provider="local", placement="process", signature="question -> answer"
-    )
-    app.start_child(spec)
+    print("a program as an actor, with two workers in processes of their own; one is killed, and comes back:")
+    how: Any = {"provider": "local", "signature": "question -> answer", "workers": 2, "placement": "process"}
+    app.start_child(hosted_spec("capitals", "hosted_dspy:build", **how))
     capitals = app.module("capitals")
     print("   ", capitals(**question("France")).answer)
-    app.kill("module/capitals")
+    app.kill("module/capitals/1")
     print("   ", capitals(**question("Italy")).answer)
     with capitals.stream(**question("Spain")) as stream:
         print("   ", " | ".join(f"{piece.field}: {piece.text}" for piece in stream))
 
     print("an optimizer of DSPy's, twice; the second time its run's journal answers:")
     examples = [
-        dspy().Example(**question(country), answer=capital).with_inputs("question")
+        dspy.Example(**question(country), answer=capital).with_inputs("question")
         for country, capital in CAPITALS.items()
     ]
     for _ in range(2):
         before = server.requests
-        with dspy_run(app, "capitals-1", provider="local") as lm, dspy().context(lm=lm):
-            best = dspy().BootstrapFewShot(metric=right)
+        with dspy_run(app, "capitals-1", provider="local") as lm, dspy.context(lm=lm):
+            best = dspy.BootstrapFewShot(metric=right)
             demos = best.compile(build(), trainset=examples).predictors()[0].demos
         print(f"    {len(demos)} demos, {server.requests - before} requests")
 
@@ -88,7 +87,7 @@ def show(app: dspex.App, server: ScriptedServer) -> None:
 
 
 def main() -> None:
-    if find_spec("dspy") is None:
+    if dspy is None:
         print("DSPy is not installed; this example needs it: pip install 'dspex[dspy]'")
         return
     with ScriptedServer(model) as server, dspex.start(config={"events": {"in_memory": True}}) as app:

@@ -8,7 +8,7 @@ next model call. Who needs more hosts it in a process of its own (``placement="p
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -16,10 +16,9 @@ from typing import Any, Final
 
 from thespian.actors import ActorAddress
 
-from ...runtime.child_spec import ChildSpec, Placement
 from ...runtime.context import Context
-from ...runtime.errors import CallTimeout, ConfigError, Overloaded, SignatureError
-from ...runtime.gen_server import Fail, GenServer, NoReply, Started, call, cast, info
+from ...runtime.errors import CallError, CallTimeout, ConfigError, Overloaded, SignatureError
+from ...runtime.gen_server import Fail, NoReply, Started, call, cast, info
 from ...runtime.messages import ExitSignal
 from ..events.kinds import ModuleExecution
 from ..events.outbox import EventOutbox
@@ -40,6 +39,7 @@ from ..modules.predict_stream import PredictionClosed
 from ..modules.prediction import Prediction
 from ..modules.program_state import PredictorState, ProgramState
 from ..registry.actor import announce
+from ..registry.announcing import Announcing
 from ..signatures.values import check_inputs
 from .hosted_call import HostedCall
 from .hosted_stream import HostedStream
@@ -49,8 +49,8 @@ from .program import DspyProgram
 
 KIND: Final = "dspy"
 TIMEOUT: Final = 120.0
-_START_TIMEOUT: Final = 120.0
-"""Seconds for the import of DSPy and of the program."""
+_PATIENCE: Final = 1.0
+"""Seconds in which another worker, which may compute, has to tell its state."""
 
 
 @dataclass(slots=True)
@@ -63,8 +63,8 @@ class _Work:
     running: bool = False
 
 
-class HostedModule(GenServer):
-    """One hosted module.
+class HostedModule(Announcing):
+    """One hosted module, or one of its workers.
 
     Args:
         factory: import path of what makes the ``dspy.Module``, ``"package.module:build"``.
@@ -73,6 +73,8 @@ class HostedModule(GenServer):
         state: what ``module.save("x.json")`` wrote: the file's path, or its content.
         max_concurrency: calls in work at once.
         max_queue: calls that may wait for their turn.
+        module: its id; taken from its name if not given.
+        others: names of the other workers of the module. What they were told by an update, this one goes on with.
         **options: of the model calls, as of ``Predict``: model, temperature, max_tokens, timeout (120 s), ...
 
     Raises:
@@ -90,10 +92,12 @@ class HostedModule(GenServer):
         state: str | Mapping[str, Any] | None = None,
         max_concurrency: int = 8,
         max_queue: int = 256,
+        module: str | None = None,
+        others: Sequence[str] = (),
         **options: Any,
     ) -> None:
         """Make the program now, so that a mistake is a failed start."""
-        self._id = (self.name or KIND).rpartition("/")[2]
+        self._id = module or (self.name or KIND).rpartition("/")[2]
         self._provider = provider
         self._options = PredictOptions.of(options).over(PredictOptions(timeout=TIMEOUT))
         self._limits = (max_concurrency, max_queue)
@@ -104,8 +108,23 @@ class HostedModule(GenServer):
         self._outbox = EventOutbox(self.system)
         self._started = self.clock.monotonic()
         self._program = await self.run_blocking(DspyProgram.made_by, factory, signature, state)
-        announced = {"type": "module", "kind": KIND, "signature": str(self._program.signature), "provider": provider}
-        announce(self, announced | {"timeout": self._options.timeout})
+        await self._catch_up(others)
+        self._tell_streams()
+        self._announce()
+
+    async def _catch_up(self, others: Sequence[str]) -> None:
+        """Take the state of a worker that runs, before the first call: so an update holds as long as one of them does.
+
+        An update that is made meanwhile waits for this one's start, as it is sent to all names.
+        """
+        for name in others:
+            try:
+                state: ProgramState = await self.call(name, GetState(), timeout=_PATIENCE, fail_fast=True)
+            except CallError:
+                continue  # it is away as well, or held up
+            if state != self._program.state:
+                self._program = await self.run_blocking(self._program.with_state, state)
+            return
 
     # -- what it is asked --------------------------------------------------------------------------
 
@@ -195,6 +214,7 @@ class HostedModule(GenServer):
             started = await self.spawn_link(HostedStream, call, self.myAddress, msg.max_demand, supervised=False)
             assert isinstance(started, Started)
             self._streams[started.address] = work
+            self._tell_streams()
         return PredictionOpened(started.address)
 
     def _begin(self, msg: Predict) -> _Work:
@@ -283,7 +303,33 @@ class HostedModule(GenServer):
     def _stream_ended(self, stream: ActorAddress, code: str | None) -> None:
         work = self._streams.pop(stream, None)
         if work is not None:
+            self._tell_streams()
             self._end(work, code)
+
+    # -- what is told of them --------------------------------------------------------------------
+
+    def _tell_streams(self) -> None:
+        """Have a pool know at once how many there are; they may be in another process, where its books do not reach."""
+        if self.name is not None:
+            self.system.names.set_metadata(self.name, {"streams": len(self._streams)})
+
+    def _announce(self) -> None:
+        announce(
+            self,
+            {
+                "type": "module",
+                "kind": KIND,
+                "signature": str(self._program.signature),
+                "provider": self._provider,
+                "model": self._options.model,
+                "adapter": KIND,
+                "timeout": self._options.timeout,
+                "status": "ready",
+                "executions": self._executions,
+                "failures": self._failures,
+                "last_error": self._last_error,
+            },
+        )
 
     def _record(self, work: _Work, code: str | None) -> None:
         self._executions += 1
@@ -305,22 +351,4 @@ class HostedModule(GenServer):
             error_code=code,
         )
         self._outbox.emit(event)
-
-
-def hosted_spec(
-    id: str, factory: str, /, *, provider: str, placement: Placement = "local", **settings: Any
-) -> ChildSpec:
-    """The child spec of a hosted module: ``app.start_child(hosted_spec("qa", "shop.qa:build", provider="local"))``.
-
-    Args:
-        id: its id; it is called as ``module/<id>``.
-        factory: import path of what makes the module.
-        provider: id of the provider or route.
-        placement: ``process`` hosts it in a process of its own: it computes beside the others, and a kill is one.
-        **settings: further arguments of :class:`HostedModule`.
-
-    Raises:
-        SpecError: a setting is malformed.
-    """
-    arguments = {"provider": provider, "start_timeout": _START_TIMEOUT, **settings}
-    return ChildSpec(f"module/{id}", HostedModule, (factory,), arguments, name=f"module/{id}", placement=placement)
+        self._announce_soon()

@@ -151,6 +151,7 @@ class DspyProgram:
 
 def made(factory: str) -> Any:
     """The ``dspy.Module`` that a factory gives. Raises as :meth:`DspyProgram.made_by`."""
+    library = dspy()  # the first thing that is missing: the factory's module would fail without a hint
     build = load(factory, "factory")
     if not callable(build):
         raise ConfigError(f"expected a function or class, got {factory!r}, at factory", path="factory", got=factory)
@@ -158,7 +159,7 @@ def made(factory: str) -> Any:
         module: Any = build()
     except Exception as error:  # fault boundary: it is the user's code
         raise foreign_error(factory, error) from error
-    if not isinstance(module, dspy().Module):
+    if not isinstance(module, library.Module):
         got = type(module).__name__
         raise ConfigError(f"expected a dspy.Module, got {got}, from {factory}", path="factory", got=got)
     return module

@@ -2,7 +2,7 @@
 
 A worker, ``module/<id>/1`` and so on, is the module in every respect. It answers callers directly, so the pool costs
 a call one step on its way in and nothing on its way out, and a pool that ends loses no answer. How busy a worker is
-stands in the engine's books; nobody is asked, and nothing is counted twice.
+stands in the engine's books, or was told by it; nobody is asked, and nothing is counted twice.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 from ...runtime.child_spec import Placement
 from ...runtime.errors import CallError
 from ...runtime.gen_server import GenServer, NoReply, call, info
-from ...runtime.names import WAITING, Change, NameEntry
+from ...runtime.names import WAITING, Change, NameEntry, qualify
 from ..registry.actor import announce
 from .messages import (
     GetState,
@@ -52,7 +52,8 @@ class ModulePool(GenServer):
     def init(self, module: str, workers: int, placement: Placement = "local") -> None:
         """Follow what the workers announce."""
         numbers = range(1, workers + 1)
-        self._workers = [(worker_name(module, each), streams_name(module, each)) for each in numbers]
+        names = [(worker_name(module, each), streams_name(module, each)) for each in numbers]
+        self._workers = [(qualify(self.namespace, name), qualify(self.namespace, streams)) for name, streams in names]
         self._names = frozenset(name for name, _ in self._workers)
         self._placement = placement
         self._first = 0
@@ -97,7 +98,9 @@ class ModulePool(GenServer):
         name, streams = worker
         router, entry = self.system.router, self.system.names.get(name)
         if entry is not None and entry.state == "running":
-            return _RUNS, router.load(entry.address) + router.children(streams)
+            # Streams are children of a supervisor beside the worker, or actors below it, which it tells of.
+            told = entry.metadata.get("streams", 0)
+            return _RUNS, router.load(entry.address) + router.children(streams) + told
         if entry is not None and (entry.state in WAITING or entry.state == "starting"):
             return _COMES, router.load(entry.address) + len(router.parked(name))
         return _IS_AWAY, 0

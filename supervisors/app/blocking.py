@@ -5,7 +5,7 @@ Safe from any thread but the engine's own.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any, Self, Unpack
 
@@ -162,6 +162,10 @@ class App:
     ) -> Started | Ignored:
         """Start an actor of one's own; see :meth:`.AsyncApp.start_child`."""
         return self._life.run(self.aio.start_child(spec, under=under))
+
+    def stop_child(self, child: Hashable | ActorAddress, *, under: str = names.CHILDREN) -> None:
+        """Stop an actor of one's own for good; see :meth:`.AsyncApp.stop_child`."""
+        self._life.run(self.aio.stop_child(child, under=under))
 
     def call(
         self,

@@ -44,12 +44,17 @@ def cause_of(reason: Reason) -> BaseException | None:
 
 
 def child_start_error(error: StartError) -> StartError:
-    """A refused ``start_child``, with the exception behind it as ``__cause__``."""
+    """A refused ``start_child`` as one sentence, with the exception behind it as ``__cause__``."""
     reason: Any = error.reason
     match reason:
         case (why, ChildSpec()):  # as a static supervisor has it
             reason = why
         case _:
             pass
-    error.__cause__ = cause_of(unfold(reason)[1])
+    path, innermost = unfold(reason)
+    if path:  # the child is a supervisor, and one below it failed
+        who = error.message.partition(" did not start")[0]
+        text = f"{who} did not start: child {'/'.join(path)!r} failed: {describe(innermost)}"
+        error = StartError(text, **error.facts)
+    error.__cause__ = cause_of(innermost)
     return error

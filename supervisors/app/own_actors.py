@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 from thespian.actors import Actor, ActorAddress
 
 from ...runtime.child_spec import ChildSpec, StartChild, as_child_spec
 from ...runtime.context import Context
 from ...runtime.engine import Engine
-from ...runtime.errors import StartError
+from ...runtime.errors import StartError, SupervisorError, UnknownMessage
 from ...runtime.names import NameEntry, qualify
 from ...runtime.outcomes import Ignored, Started
 from ...runtime.reasons import KILL, Reason
+from ..messages import DeleteChild, TerminateChild
 from . import names
 from .console.picture import TreeNode, draw, tree_of
 from .failure import child_start_error
 from .health import Health, health_of
 from .life import Life
 from .views import CALL_TIMEOUT
+
+_FORGOTTEN: Final = ("not_found", "simple_one_for_one")
+"""Why a child that was stopped cannot be deleted: a temporary one is, and no other supervisor keeps it."""
 
 
 class AsyncActors:
@@ -72,6 +76,26 @@ class AsyncActors:
             return await self._ask(under, StartChild(spec), None)  # type: ignore[no-any-return]
         except StartError as error:
             raise child_start_error(error)  # noqa: B904 - it has its cause
+
+    async def stop_child(self, child: Hashable | ActorAddress, *, under: str = names.CHILDREN) -> None:
+        """Stop an actor of one's own for good: nothing starts it again, its id and its name are free.
+
+        Args:
+            child: its id; below a dynamic supervisor its address or name.
+            under: name of the supervisor.
+
+        Raises:
+            SupervisorError: there is no such child.
+            NoProcess: there is no such supervisor.
+        """
+        await self._ask(under, TerminateChild(child), None)
+        try:
+            await self._ask(under, DeleteChild(child), None)
+        except UnknownMessage:
+            pass  # a dynamic supervisor has forgotten it
+        except SupervisorError as error:
+            if error.reason not in _FORGOTTEN:
+                raise
 
     async def call(
         self,

@@ -11,8 +11,8 @@ import dspy
 import pytest
 
 import dspex
+from dspex.dspy import aoptimize_dspy, dspy_run
 from dspex.runtime.errors import ConfigError, RunError, UsageError
-from dspex.supervisors.app.runs.dspy_runs import aoptimize_dspy, dspy_run
 from kit.application import provider_of
 from kit.dspy_kills import EXAMPLES, OPTIMIZERS, RANDOM_SEARCH, THREADS, begun, configuration, model
 from kit.http_server import Exchange, HttpServer

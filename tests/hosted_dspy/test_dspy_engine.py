@@ -9,11 +9,10 @@ import dspy
 import pytest
 from dspy import lm15
 
-from dspex.actors.dspy import ActorEngine, actor_lm, check_lm
 from dspex.actors.dspy.answers import response_of
-from dspex.actors.dspy.line import Line
 from dspex.actors.dspy.requests import read_request
 from dspex.actors.lm.values import LMResponse, ToolCall
+from dspex.dspy import ActorEngine, Line, actor_lm, check_lm
 from dspex.runtime.errors import ConfigError, LMInvalidRequest, LMProtocolError
 from kit.application import application
 from kit.dspy_scene import Model, marked, scene, types

@@ -10,13 +10,13 @@ import dspy
 import pytest
 
 import dspex
-from dspex.actors.dspy import hosted_spec
 from dspex.actors.examples import Example
 from dspex.actors.modules.messages import GetState, ModuleInfo, Predict, UpdateModule
 from dspex.actors.modules.program_state import PredictorState, ProgramState
 from dspex.actors.runs.journal import RunJournal
 from dspex.actors.runs.scope import RunScope
 from dspex.actors.runs.store import RunStore
+from dspex.dspy import hosted_spec
 from dspex.runtime.child_spec import ChildSpec
 from dspex.runtime.errors import ConfigError, LMInvalidRequest, Overloaded, RemoteError, SignatureError, StartError
 from kit.dspy_scene import Model, marked, scene
@@ -78,13 +78,27 @@ def test_a_defect_of_the_program_is_told_to_its_caller() -> None:
         ("Checked", {}, "signature"),
         ("build", {"state": "x.pkl"}, r"\.json"),
         ("build", {"state": {"other": {}}}, "state of this program"),
-        ("build", {"temprature": 1}, "temperature"),
     ],
 )
 def test_a_mistake_is_a_failed_start(factory: str, settings: dict[str, Any], text: str) -> None:
     """Everything that can be known at the start is refused there."""
     with scene(Model()) as app, pytest.raises(StartError, match=text):
         host(app, factory, **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"temprature": 1}, "got 'temprature'; did you mean 'temperature'"),
+        ({"wokers": 2}, "got 'wokers'; did you mean 'workers'"),
+        ({"max_concurrency": 0}, "expected a whole number from 1, got 0, at max_concurrency"),
+        ({"max_queue": "many"}, "expected a whole number from 0, got 'many', at max_queue"),
+    ],
+)
+def test_a_wrong_setting_is_refused_at_once(settings: Any, text: str) -> None:
+    """Before anything is started; a misspelt one with a hint."""
+    with pytest.raises(ConfigError, match=text):
+        hosted_spec("qa", "kit.dspy_programs:build", provider="local", **settings)
 
 
 def test_the_state_is_dspys_own(tmp_path: Path) -> None:

@@ -15,8 +15,8 @@ from typing import Any, Final
 import pytest
 
 import dspex
-from dspex.actors.dspy import hosted_spec
 from dspex.actors.runs.store import RunStore
+from dspex.dspy import hosted_spec
 from dspex.runtime.errors import RunConflict, RunError
 from kit.dspy_kills import (
     OPTIMIZERS,

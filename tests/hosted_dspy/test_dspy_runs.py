@@ -9,9 +9,8 @@ import dspy
 import pytest
 
 import dspex
-from dspex.actors.dspy import check_lm
+from dspex.dspy import check_lm, dspy_run
 from dspex.runtime.errors import RunConflict
-from dspex.supervisors.app.runs.dspy_runs import dspy_run
 from kit.dspy_scene import Model, marked, scene
 
 TRAINSET = [

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 import dspex
-from dspex.actors.dspy import hosted_spec
 from dspex.actors.modules.messages import ModuleInfo, ModuleStatus, Predict
+from dspex.dspy import hosted_spec
 from dspex.runtime.errors import CallTimeout, LMServerError, ParseError, RemoteError, SignatureError
 from kit.application import application
 from kit.dspy_scene import Model, marked, scene

@@ -38,13 +38,16 @@ from dspex.runtime.errors import (
     StartError,
     StoreCorrupt,
     StoreError,
+    SupervisorError,
     UsageError,
     WrongThread,
 )
 from dspex.runtime.outcomes import Ignored, Started
 from dspex.supervisors.app import blocking_views, handles, views
 from dspex.supervisors.backoff import Backoff
-from dspex.supervisors.messages import DeleteChild, TerminateChild, WhichChildren
+from dspex.supervisors.dynamic_supervisor import DynamicSupervisor
+from dspex.supervisors.messages import DeleteChild, StartInstance, TerminateChild, WhichChildren
+from dspex.supervisors.simple import SimpleSupervisor
 from kit.application import (
     IN_MEMORY,
     Add,
@@ -485,7 +488,7 @@ def test_options_go_with_the_call() -> None:
 def test_a_timeout_ends_the_call_and_the_request() -> None:
     """The caller hears in time, the server sees the socket close, and the module goes on."""
     with application(Exchange.hang, "qa") as (app, server):
-        qa = app.module("qa").options(timeout=0.3)
+        qa = app.module("qa").options(timeout=1.0)
         with pytest.raises((CallTimeout, LMError)) as caught:
             qa(question="?")
         assert isinstance(caught.value, TimeoutError)
@@ -497,7 +500,7 @@ def test_a_timeout_ends_the_call_and_the_request() -> None:
 def test_the_modules_own_timeout_holds_unless_told_otherwise() -> None:
     """`start_module(timeout=...)` is the deadline of calls that name none."""
     with application(Exchange.hang) as (app, server):
-        qa = app.start_module("qa", "question -> answer", provider="local", timeout=0.3)
+        qa = app.start_module("qa", "question -> answer", provider="local", timeout=1.0)
         with pytest.raises(TimeoutError):
             qa(question="?")
         assert server.client_closed.wait(5)
@@ -634,6 +637,39 @@ def test_a_child_of_ones_own() -> None:
             app.call("demo/told", Boom())
         assert app.call("demo/told", Add()) == 41
         assert "demo/told  [Told]  idle  restarts 1  (last end: ZeroDivisionError: boom)" in app.tree()
+
+
+def test_a_child_is_stopped_for_good() -> None:
+    """A restart of its supervisor does not bring it back; id and name are free. A temporary one is forgotten too."""
+    with dspex.start(config=IN_MEMORY) as app:
+        for restart in ("permanent", "temporary"):
+            app.start_child(ChildSpec("told", Told, (40,), name="demo/told", restart=restart))
+            app.stop_child("told")
+            with pytest.raises(NoProcess):
+                app.call("demo/told", Add())
+        app.kill("supervisor/children")
+        assert app.call("supervisor/children", WhichChildren()) == ()
+        with pytest.raises(SupervisorError, match="told"):
+            app.stop_child("told")
+        app.start_child(ChildSpec("told", Told, (1,), name="demo/told"))
+        assert app.call("demo/told", Add()) == 2
+
+
+def test_a_child_of_a_dynamic_supervisor_is_stopped() -> None:
+    """By its address, or its name; one made from a template as well."""
+    crews = [
+        DynamicSupervisor.child_spec("crew", name="supervisor/crew"),
+        SimpleSupervisor.child_spec("likes", ChildSpec("like", Counter, (40,)), name="supervisor/likes"),
+    ]
+    with dspex.start(config=IN_MEMORY, children=crews) as app:
+        started = app.start_child(counter(), under="supervisor/crew")
+        assert isinstance(started, Started)
+        like = app.call("supervisor/likes", StartInstance(name="demo/like"), timeout=None)
+        app.stop_child("demo/like", under="supervisor/likes")
+        app.stop_child(started.address, under="supervisor/crew")
+        for gone in (started.address, like.address):
+            with pytest.raises(NoProcess):
+                app.call(gone, Add())
 
 
 def test_a_child_is_a_spec_a_mapping_or_a_class() -> None:
@@ -895,7 +931,7 @@ def test_draining_lets_calls_finish_and_takes_no_new_ones() -> None:
         gate.open.set()
         assert answer.result(10).answer == "late"
         stopping.result(10)
-        assert app.wait(1) == "shutdown"
+        assert app.wait(5) == "shutdown"
 
 
 def test_draining_ends_when_its_time_is_up() -> None:

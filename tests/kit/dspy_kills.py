@@ -62,7 +62,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 def optimized(app: Any, optimizer: str, apart: bool) -> dict[str, Any]:
     """The best program as DSPy would save it, made in this process by ``dspy_run``, or ``apart`` by a run's own."""
-    from dspex.supervisors.app.runs.dspy_runs import dspy_run, optimize_dspy
+    from dspex.dspy import dspy_run, optimize_dspy
 
     options = OPTIMIZERS[optimizer]
     if apart:
@@ -90,7 +90,7 @@ def optimized(app: Any, optimizer: str, apart: bool) -> dict[str, Any]:
 
 def begun(app: Any, factory: str = "kit.dspy_programs:build", **how: Any) -> Any:
     """A run in a process of its own."""
-    from dspex.supervisors.app.runs.dspy_runs import optimize_dspy
+    from dspex.dspy import optimize_dspy
 
     how = {"optimizer": RANDOM_SEARCH, "options": OPTIMIZERS[RANDOM_SEARCH], "seed": 1, "provider": "local", **how}
     return optimize_dspy(app, factory, EXAMPLES, **{"metric": "kit.dspy_programs:right", **how})

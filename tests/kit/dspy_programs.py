@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Mapping
 from typing import Any
 
@@ -21,6 +22,19 @@ class Checked(dspy.Module):
         answer = self.think(question=question).answer
         verdict = self.check(question=question, answer=answer).verdict
         return dspy.Prediction(answer=answer, verdict=verdict)
+
+
+class Placed(dspy.Module):
+    """Says in which process it runs, and what the model said; ends it if it is asked to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ask = dspy.Predict("question -> answer")
+
+    def forward(self, question: str) -> Any:
+        if question == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return dspy.Prediction(answer=f"{os.getpid()} {self.ask(question=question).answer}")
 
 
 class Clumsy(dspy.Module):

@@ -6,7 +6,7 @@ so its end does not count in the pool (OTP SUP-44); the keeper starts it again, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
@@ -72,19 +72,31 @@ def module_spec(id: str, settings: ModuleSettings | None = None) -> ChildSpec:
     workers = 1 if settings is None else settings.workers
     if workers == 1:
         return _module_actor(id, None, placement, restart="transient")
+    each = [_module_actor(id, number, placement) for number in range(1, workers + 1)]
+    return pool_spec(id, each, placement, restart="transient")
+
+
+def pool_spec(id: str, workers: Sequence[ChildSpec], placement: Placement, **options: Any) -> ChildSpec:
+    """The supervisor of a module that has several workers, and of the pool that hands them their calls.
+
+    Args:
+        id: the module's.
+        workers: of each its supervisor; their actors have the names ``module/<id>/1`` and so on.
+        placement: where they run.
+        **options: further fields of the child spec.
+    """
     from ....actors.modules.pool import ModulePool  # noqa: PLC0415 - only where it is used
 
-    each = [_module_actor(id, number, placement) for number in range(1, workers + 1)]
     return Supervisor.child_spec(
         f"module/{id}",
         [
             # Left of the pool: its end is none of theirs.
-            Supervisor.child_spec("workers", each, name=f"supervisor/module/{id}/workers"),
-            ChildSpec("pool", ModulePool, (id, workers, placement), name=f"module/{id}"),
+            Supervisor.child_spec("workers", workers, name=f"supervisor/module/{id}/workers"),
+            ChildSpec("pool", ModulePool, (id, len(workers), placement), name=f"module/{id}"),
         ],
         strategy="rest_for_one",
-        restart="transient",
         name=f"supervisor/module/{id}",
+        **options,
     )
 
 
