@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, NoReturn
+from typing import Any, Never, NoReturn, cast
 
 from ..runtime.errors import SignatureError, did_you_mean
 from .lm.values import canonical_json
@@ -21,7 +21,7 @@ class Example(Mapping[str, Any]):
         fields: values by name; keyword arguments are taken too.
 
     Raises:
-        SignatureError: a field is given twice, or a name is no text.
+        SignatureError: it is no mapping, a field is given twice, or a name is no text.
     """
 
     __slots__ = ("_fields", "_inputs", "_key")
@@ -30,8 +30,11 @@ class Example(Mapping[str, Any]):
     _inputs: frozenset[str] | None
     _key: str
 
-    def __init__(self, fields: Mapping[str, Any] | None = None, /, **more: Any) -> None:
-        given = dict(fields or {})
+    def __init__(self, fields: Mapping[str, Any] | None = None, /, *unnamed: Never, **more: Any) -> None:
+        if unnamed:
+            expected, got = "fields by name", f"{1 + len(unnamed)} without a name"
+            raise SignatureError(f"expected {expected}, got {got}, at Example", expected=expected, got=got)
+        given = mapping_of(fields, "Example")
         for name in given:
             if not isinstance(name, str):  # pyright: ignore[reportUnnecessaryIsInstance]
                 raise SignatureError(f"expected field names as text, got {name!r}", expected="text", got=name)
@@ -48,6 +51,9 @@ class Example(Mapping[str, Any]):
             SignatureError: there is no such field.
         """
         for name in names:
+            if not isinstance(cast("object", name), str):
+                expected, got = "names of fields", type(name).__name__
+                raise SignatureError(f"expected {expected}, got {got}, at with_inputs", expected=expected, got=got)
             if name not in self._fields:
                 known = ", ".join(self._fields)
                 hint = did_you_mean(name, self._fields)
@@ -122,6 +128,19 @@ class Example(Mapping[str, Any]):
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (self._fields, self._inputs)
+
+
+def mapping_of(fields: Mapping[str, Any] | None, where: str) -> dict[str, Any]:
+    """What was given as fields, as a new dict.
+
+    Raises:
+        SignatureError: it is no mapping.
+    """
+    try:
+        return dict(fields or {})
+    except (TypeError, ValueError):
+        expected, got = "a mapping of fields, or fields by name", type(fields).__name__
+        raise SignatureError(f"expected {expected}, got {got}, at {where}", expected=expected, got=got) from None
 
 
 def _rebuild(fields: dict[str, Any], inputs: frozenset[str] | None) -> Example:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 SHOWN: Final = 20
 _WIDE: Final = 60
+_MESSAGE: Final = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,16 @@ class EvaluationReport:
         return dict(Counter(row.error for row in self.rows if row.error is not None).most_common())
 
     @property
+    def warning(self) -> str | None:
+        """What makes the score say nothing, with the first failure: the metric, or all of it, failed every time."""
+        predicted = [row for row in self.rows if row.prediction is not None]
+        if not self.rows or any(row.error is None for row in self.rows):
+            return None
+        if predicted:
+            return f"the metric failed on every prediction ({len(predicted)}), first: {_shown_failure(predicted[0])}"
+        return f"every example failed ({len(self.rows)}), first: {_shown_failure(self.rows[0])}"
+
+    @property
     def spent(self) -> Spent:
         """What the predictions used; a judge's own requests are not in it."""
         known = [row.prediction.info for row in self.rows if row.prediction is not None]
@@ -124,12 +135,13 @@ class EvaluationReport:
         return f"{self.module} by {self.metric}: {', '.join(f'{name} {text}' for name, text in self._summary())}"
 
     def _summary(self) -> list[tuple[str, str]]:
-        span, spent = self.interval(), self.spent
+        span, spent, warning = self.interval(), self.spent, self.warning
         done = f"{len(self.rows)} of {self.total} examples" if not self.complete else f"{self.total} examples"
         return [
             ("score", f"{self.score:.1%} ({span.confidence:.0%} interval {span.low:.1%} to {span.high:.1%})"),
             ("of", done if self.outcome == "completed" else f"{done}: {self.outcome.replace('_', ' ')}{_why(self)}"),
             ("failures", ", ".join([str(self.failures), *(f"{code} {n}" for code, n in self.errors.items())])),
+            *([] if warning is None else [("warning", warning)]),
             ("tokens", f"{spent.input_tokens:,} in, {spent.output_tokens:,} out{_cached(spent)}"),
             ("cost", "unknown" if spent.cost is None else f"${spent.cost:.4f}{_unpriced(spent)}"),
             ("took", f"{self.duration:.1f} s with {self.workers} workers"),
@@ -177,6 +189,7 @@ class EvaluationReport:
             "done": len(self.rows),
             "failures": self.failures,
             "errors": self.errors,
+            "warning": self.warning,
             "input_tokens": spent.input_tokens,
             "output_tokens": spent.output_tokens,
             "cost": None if spent.cost is None else float(spent.cost),
@@ -251,6 +264,10 @@ def _cell(value: Any) -> Any:
 
 def _line(fields: Mapping[str, Any]) -> str:
     return shorten(" ".join("; ".join(f"{name}={value}" for name, value in fields.items()).split()), _WIDE)
+
+
+def _shown_failure(row: EvaluationRow) -> str:
+    return shorten(" ".join(f"{row.error}: {row.message}".split()), _MESSAGE)
 
 
 def _why(report: EvaluationReport) -> str:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any, Final, Self, cast
 
-from ...runtime.errors import SignatureError
+from ...runtime.errors import SignatureError, did_you_mean
+from ..examples import mapping_of
 from ..signatures.signature import Signature
+
+_DSPYS: Final = "messages"
+"""What DSPy calls them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +32,25 @@ class History:
         turns: each a mapping of the other fields' values; fields may be missing.
 
     Raises:
-        SignatureError: a turn is no mapping.
+        SignatureError: a turn is no mapping, or the turns are given otherwise.
     """
 
     turns: tuple[dict[str, Any], ...] = field(default=(), hash=False)
 
+    def __new__(cls, *unnamed: object, **named: object) -> Self:
+        """Refuse other arguments by what they should be."""
+        if len(unnamed) > 1:
+            raise SignatureError(f"expected one list of turns, got {len(unnamed)} arguments", expected="turns")
+        for name in named:
+            if name != "turns":
+                expected = "History(turns=[...]) or History().then(question=..., answer=...)"
+                hint = did_you_mean("turns" if name == _DSPYS else name, ("turns",))
+                raise SignatureError(f"expected {expected}, got {name!r}{hint}", expected=expected, got=name)
+        return object.__new__(cls)
+
     def __post_init__(self) -> None:
-        if not isinstance(cast("object", self.turns), Iterable):
+        given = cast("object", self.turns)
+        if not isinstance(given, Iterable) or isinstance(given, str | Mapping):
             got = type(self.turns).__name__
             raise SignatureError(f"expected turns of a conversation, got {got}", expected="turns", got=got)
         object.__setattr__(self, "turns", tuple(self.turns))
@@ -51,8 +67,11 @@ class History:
         Args:
             fields: values by name, or a prediction; keyword arguments are taken too.
             **more: the same.
+
+        Raises:
+            SignatureError: it is no mapping.
         """
-        return History((*self.turns, {**dict(fields or {}), **more}))
+        return History((*self.turns, {**mapping_of(fields, "then"), **more}))
 
 
 def history_fields(signature: Signature) -> tuple[str, ...]:

@@ -16,13 +16,14 @@ How its predictors are found and named stands in ``program_parts.py``.
 from __future__ import annotations
 
 import copy
+import inspect
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Never
 
 from ...runtime.errors import DefinitionError, SignatureError
 from ..configuration.types import is_table
 from ..signatures.signature import Signature
-from ..signatures.values import check_inputs
+from ..signatures.values import check_inputs, refuse_unnamed
 from .kind import Answer, LastCall
 from .prediction import Prediction
 from .reasoning import with_reasoning
@@ -52,25 +53,27 @@ class Predict:
         bound._at_work = (calls, name)
         return bound
 
-    async def __call__(self, /, **inputs: Any) -> Prediction:
+    async def __call__(self, /, *unnamed: Never, **inputs: Any) -> Prediction:
         """Ask it, in a span of its own below the program's.
 
         Raises:
-            SignatureError: an input is missing, unknown or of the wrong type.
+            SignatureError: an input is missing, unknown, of the wrong type or without a name.
             ParseError, LMError, CallError: there is no answer.
             DefinitionError: this is not within the program's ``forward``.
         """
         calls, name = self._working()
+        refuse_unnamed(unnamed, self.signature.input_names, name)
         return await calls.predict_within(name, inputs)
 
-    def last(self, /, **inputs: Any) -> LastCall:
+    def last(self, /, *unnamed: Never, **inputs: Any) -> LastCall:
         """To be returned by ``forward``: its answer is the program's, and is streamed if that was asked for.
 
         Raises:
-            SignatureError: an input is missing, unknown or of the wrong type.
+            SignatureError: an input is missing, unknown, of the wrong type or without a name.
             DefinitionError: this is not within the program's ``forward``.
         """
         _, name = self._working()
+        refuse_unnamed(unnamed, self.signature.input_names, name)
         return LastCall(name, check_inputs(self.signature, inputs))
 
     def _working(self) -> tuple[ModelCalls, str]:
@@ -104,24 +107,27 @@ class Module:
         """To be overridden: a prediction, a mapping of its fields, or ``self.<predictor>.last(...)``."""
         raise DefinitionError(f"expected 'async def forward' in {type(self).__qualname__}, got none")
 
-    async def __call__(self, /, **inputs: Any) -> Prediction:
+    async def __call__(self, /, *unnamed: Never, **inputs: Any) -> Prediction:
         """Run this program as a part of another one.
 
         Raises:
             Exception: whatever its ``forward`` raises.
-            SignatureError: that returned no fields.
+            SignatureError: that returned no fields, or an input has no name.
         """
+        if unnamed:
+            refuse_unnamed(unnamed, inspect.signature(self.forward).parameters, type(self).__qualname__)
         answer = await run_forward(self, inputs)
         if isinstance(answer, Prediction):
             return answer
         return await self._working().predict_within(answer.predictor, answer.inputs)
 
-    async def call_module(self, id: str, /, **inputs: Any) -> Prediction:
+    async def call_module(self, id: str, /, *unnamed: Never, **inputs: Any) -> Prediction:
         """Ask another module, ``module/<id>``; what it uses counts here too.
 
         Raises:
             Error: as a call of that module.
         """
+        refuse_unnamed(unnamed, (), f"module/{id}")
         return await self._working().module(id, inputs)
 
     async def call(self, name: str, message: Any, *, timeout: float | None = None) -> Any:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self
 
 from ...runtime.errors import ConfigError, LMInvalidRequest, did_you_mean
 from ..configuration.types import is_table
 from ..lm.values import canonical_json, plain_json
+from .state_file import write_whole
 
 VERSION: Final = 1
 ONLY: Final = "predict"
@@ -98,6 +102,44 @@ class ProgramState:
             {name: _read(each, name) for name, each in _table(table["predictors"], "state.predictors").items()},
             table.get("provenance", {}),
         )
+
+    def to_json(self) -> str:
+        """As JSON text."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what :meth:`to_json` wrote.
+
+        Raises:
+            ConfigError: it is no JSON, or no state.
+        """
+        return cls.from_dict(_json(text, "the text"))
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write it to a file, as JSON: the whole of it, or nothing.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        write_whole(path, f"{self.to_json()}\n")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            OSError: the file cannot be read.
+            ConfigError: it holds no state.
+        """
+        return cls.from_dict(_json(Path(path).read_bytes(), os.fspath(path)))
+
+
+def _json(text: str | bytes, where: str) -> Any:
+    try:
+        return json.loads(text.decode("utf-8-sig") if isinstance(text, bytes) else text)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _refuse("the state of a program as JSON", f"something else ({error})", where) from None
 
 
 def _read(data: object, name: str) -> PredictorState:

@@ -13,14 +13,16 @@ from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
-from ...runtime.errors import RunStopped
+from ...runtime.errors import RunError, RunStopped
 from ..modules.program_state import ProgramState
+from ..signatures.values import shorten
 from .bench import Bench, Outcome
 from .option_checks import check_data
 
 T = TypeVar("T")
 BASELINE: Final = "baseline"
 PERFECT: Final = 1.0
+_SHOWN: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,7 @@ class Search:
 
         Raises:
             ConfigError: there are no examples, or no predictors.
+            RunError: the metric fails on every prediction: there is nothing to learn from.
             RunStopped: the bench wants no more.
         """
         check_data(self.bench)
@@ -94,6 +97,8 @@ class Search:
         """
         if state.key not in self._known:
             outcomes = await self.bench.run(state, self.bench.validation, trial=trial)
+            if trial == BASELINE:
+                check_metric(outcomes)
             self._known[state.key] = Scored(state, trial, scores_of(outcomes))
         return self._known[state.key]
 
@@ -145,6 +150,27 @@ class Search:
         facts = {"method": self._method, "trial": scored.trial, "score": scored.score}
         base = self._known[self.bench.base.key].score
         return replace(scored.state, provenance={**scored.state.provenance, **facts, "base_score": base})
+
+
+def check_metric(outcomes: Sequence[Outcome]) -> None:
+    """Refuse to search by a metric that fails on all that the program predicts: a search would only pay.
+
+    A program that fails itself is another matter: worked examples may mend it.
+
+    Raises:
+        RunError: it does; the first failure stands in it (facts: expected, got).
+    """
+    predicted = [outcome for outcome in outcomes if outcome.prediction is not None]
+    if not predicted or any(outcome.error is None for outcome in predicted):
+        return
+    first, expected = predicted[0], "a metric that can score what the program predicts"
+    got = f"a failure on every prediction ({len(predicted)}), first: {shorten(first.feedback, _SHOWN)}"
+    raise RunError(
+        f"expected {expected}, got {got}; mend it and begin again under another run_id, with fork= the id of this run "
+        "to use its model answers again",
+        expected=expected,
+        got=got,
+    )
 
 
 async def in_order(work: Sequence[Coroutine[Any, Any, T]]) -> tuple[list[T], RunStopped | None]:

@@ -10,6 +10,7 @@ from ...runtime.errors import ConfigError
 from ..configuration.messages import NAME as CONFIG
 from ..configuration.messages import GetModuleSettings, GetSettings
 from ..configuration.settings import ModuleSettings, Settings
+from ..configuration.types import is_table
 from ..foreign_code import load
 from ..lm.values import canonical_json
 from ..modules.messages import GetState, ModuleInfo, ModuleStatus
@@ -136,8 +137,9 @@ async def _settings(ask: Asking, module: str) -> dict[str, str]:
 
 
 def _code(settings: ModuleSettings) -> list[object]:
-    """The classes of a program and its parts; functions that are tools, or choose among answers."""
-    given = [("metric", settings.metric), *(("tools", tool) for tool in settings.tools or ())]
+    """The classes of a program and its parts; functions and messages that are tools, or choose among answers."""
+    tools = [tool.get("message") if is_table(tool) else tool for tool in settings.tools or ()]
+    given = [("metric", settings.metric), *(("tools", tool) for tool in tools)]
     code = [load(path, at) for at, path in given if isinstance(path, str) and ":" in path]
     if settings.program is not None:
         code += classes_of(check_program(load(settings.program, "program")))

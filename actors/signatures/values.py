@@ -8,7 +8,7 @@ do: a text for a date or an Enum, a list for a tuple, a table for an object. Wha
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any, Final, Literal, TypeAlias
 
@@ -74,6 +74,23 @@ def check_demo(signature: Signature, demo: Mapping[str, Any], where: str = "demo
             names = ", ".join(field.name for field in side)
             raise SignatureError(f"expected at least one of {names}, got {', '.join(demo) or 'nothing'}, at {where}")
     return {field.name: _checked(field, demo, where) for field in signature.fields.values() if field.name in demo}
+
+
+def refuse_unnamed(unnamed: tuple[object, ...], names: Iterable[str], where: str) -> None:
+    """Refuse inputs without a name.
+
+    Args:
+        unnamed: those that were given so.
+        names: of the inputs, as far as they are known.
+        where: who was asked.
+
+    Raises:
+        SignatureError: there are some (facts: expected, got).
+    """
+    if unnamed:
+        expected = ", ".join(("inputs by name", *(f"{name}=..." for name in names)))
+        got = f"{len(unnamed)} without a name"
+        raise SignatureError(f"expected {expected}, got {got}, at {where}", expected=expected, got=got)
 
 
 def _refuse_unless_mapping(given: object, where: str) -> None:

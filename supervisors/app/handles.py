@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, Never
 
 from ...actors.modules.field_chunks import FieldChunk
 from ...actors.modules.messages import (
@@ -22,6 +22,8 @@ from ...actors.modules.messages import (
 )
 from ...actors.modules.prediction import Prediction
 from ...actors.modules.program_state import ProgramState
+from ...actors.signatures.signature import Signature
+from ...actors.signatures.values import refuse_unnamed
 from ...runtime.context import Context
 from ...runtime.errors import UsageError, did_you_mean
 from .asks import check_who
@@ -94,9 +96,20 @@ class CallOptions:
 
 def _own_timeout(life: Life, name: str) -> float:
     """The module's own deadline, as it last announced it."""
-    entry = life.engine.names.get(name)
-    announced = None if entry is None else entry.metadata.get("timeout")
+    announced = _announced(life, name, "timeout")
     return announced if isinstance(announced, float) else MODULE_TIMEOUT
+
+
+def _by_name(unnamed: tuple[object, ...], name: str, life: Life) -> None:
+    """Refuse inputs without a name, with the names that the module last announced."""
+    if unnamed:
+        announced = _announced(life, name, "signature")
+        refuse_unnamed(unnamed, Signature(announced).input_names if isinstance(announced, str) else (), name)
+
+
+def _announced(life: Life, name: str, what: str) -> object:
+    entry = life.engine.names.get(name)
+    return None if entry is None else entry.metadata.get(what)
 
 
 class AsyncModule:
@@ -126,25 +139,27 @@ class AsyncModule:
         """
         return AsyncModule(self._life, self.id, self._options.changed(changes))
 
-    async def __call__(self, /, **inputs: Any) -> Prediction:
+    async def __call__(self, /, *unnamed: Never, **inputs: Any) -> Prediction:
         """Predict.
 
         Raises:
-            SignatureError: an input is missing, unknown or of the wrong type; the model is not asked.
+            SignatureError: an input is missing, unknown, of the wrong type or without a name; the model is not asked.
             LMError: the provider failed.
             ParseError: the model's answer does not fit the signature.
             CallError: there is no answer.
         """
+        _by_name(unnamed, self.name, self._life)
         message, how = self._options.call(self.name, inputs, self._life)
         return await self._life.call(self.name, message, **how)  # type: ignore[no-any-return]
 
-    def stream(self, /, **inputs: Any) -> AsyncAnswerStream[FieldChunk, Prediction]:
+    def stream(self, /, *unnamed: Never, **inputs: Any) -> AsyncAnswerStream[FieldChunk, Prediction]:
         """Predict in pieces: the text of each output field as it grows, then the whole as ``stream.result``.
 
         Raises (when it is begun or read):
             SignatureError, LMError, ParseError, CallError: as a call does; StreamInterrupted (an LMError) if it
                 breaks off after a piece was delivered.
         """
+        _by_name(unnamed, self.name, self._life)
         return AsyncAnswerStream(self._life, partial(self._options.opening, self.name, inputs, self._life))
 
     async def status(self) -> ModuleStatus:
@@ -223,13 +238,15 @@ class Module:
         """The same module, called with other options; see :meth:`AsyncModule.options`."""
         return Module(self._life, self.id, self._options.changed(changes))
 
-    def __call__(self, /, **inputs: Any) -> Prediction:
+    def __call__(self, /, *unnamed: Never, **inputs: Any) -> Prediction:
         """Predict; raises as :meth:`AsyncModule.__call__`."""
+        _by_name(unnamed, self.name, self._life)
         message, how = self._options.call(self.name, inputs, self._life)
         return self._life.call_blocking(self.name, message, **how)  # type: ignore[no-any-return]
 
-    def stream(self, /, **inputs: Any) -> AnswerStream[FieldChunk, Prediction]:
+    def stream(self, /, *unnamed: Never, **inputs: Any) -> AnswerStream[FieldChunk, Prediction]:
         """Predict in pieces; see :meth:`AsyncModule.stream`."""
+        _by_name(unnamed, self.name, self._life)
         return AnswerStream(self._life, partial(self._options.opening, self.name, inputs, self._life))
 
     def status(self) -> ModuleStatus:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 from ...actors.configuration.messages import GetSetting, UpdateSetting
 from ...actors.modules.messages import KEEP, GetState, Keep, UpdateModule
 from ...actors.modules.program_state import ProgramState
-from ...runtime.errors import ConfigError
 from . import names
 from .life import Life
 from .views import CALL_TIMEOUT
@@ -46,40 +42,10 @@ async def update_state(
 
 async def save_state(life: Life, id: str, path: str | os.PathLike[str]) -> None:
     """Write a module's state to a file: the whole of it, or nothing."""
-    text = json.dumps((await state_of(life, id)).to_dict(), ensure_ascii=False, indent=2)
-    await asyncio.to_thread(_write, Path(path), f"{text}\n")
+    state = await state_of(life, id)
+    await asyncio.to_thread(state.save, path)
 
 
 async def load_state(life: Life, id: str, path: str | os.PathLike[str]) -> ProgramState:
     """Give a module the state in a file."""
-    return await update_state(life, id, await asyncio.to_thread(read_state, path))
-
-
-def read_state(path: str | os.PathLike[str]) -> ProgramState:
-    """The state in a file.
-
-    Raises:
-        OSError: it cannot be read.
-        ConfigError: it holds no state.
-    """
-    try:
-        data = json.loads(Path(path).read_text("utf-8-sig"))
-    except (ValueError, RecursionError) as error:
-        where = os.fspath(path)
-        message = f"expected the state of a program as JSON, got something else ({error}), at {where}"
-        raise ConfigError(message, path=where, expected="a state as JSON") from None
-    return ProgramState.from_dict(data)
-
-
-def _write(path: Path, text: str) -> None:
-    # Beside the file and then over it: a crash leaves the old one or the new one.
-    handle, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(fresh).replace(path)
-    except BaseException:  # fault boundary: nothing is handled here, half a file is only taken away
-        Path(fresh).unlink()
-        raise
+    return await update_state(life, id, await asyncio.to_thread(ProgramState.load, path))

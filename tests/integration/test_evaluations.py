@@ -414,14 +414,19 @@ def test_a_run_is_let_go_of_with_its_evaluation(tmp_path: Path) -> None:
 
 def test_a_cancel_that_was_answered_is_written_down() -> None:
     """It is final: begun again, whatever died since, the run is over and asks no model."""
-    gate = Gate()
-    with application(gate, "qa") as (app, server):
+    gate, arrived = Gate(), threading.Semaphore(0)
+
+    def held(exchange: Exchange) -> None:
+        arrived.release()
+        gate(exchange)
+
+    with application(held, "qa") as (app, server):
         found: list[EvaluationReport] = []
         options: dict[str, Any] = {"metric": "f1", "run_id": "mine"}
         work = threading.Thread(target=lambda: found.append(app.evaluate("qa", DATASET, **options)))
         work.start()
-        watch = Watch(app)
-        watch.until(lambda: watch.state("run/mine") == "running")
+        for _ in DATASET:
+            assert arrived.acquire(timeout=10), "no request is on its way any more"
         status: EvaluationStatus = app.call("run/mine", CancelRun())
         assert (status.state, app.runs.get("mine").state) == ("cancelled", "cancelled")
         work.join(10)

@@ -36,7 +36,7 @@ def app() -> Iterator[dspex.App]:
 def test_an_optimized_module_is_better_on_held_out_data(app: dspex.App, method: str) -> None:
     """The result's state, put into a prompt by the module itself, answers more examples right than before."""
     run = app.optimize("sort", TRAIN, metric=judge, method=method, valset=VALIDATION, workers=8)
-    state = run.result(timeout=15).state
+    state = run.result(timeout=50).state
     assert state is not None
 
     best = state.predictors["predict"]

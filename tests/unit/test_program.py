@@ -641,6 +641,53 @@ def test_a_programs_answer_has_the_declared_outputs(question: str, words: str) -
     play(kind="program", program=Giving, signature="question -> answer, sure: bool")(scenario)
 
 
+class Undeclared(Module):
+    """Gives other fields than those of the predictor declared last."""
+
+    draft = Ask("question -> draft")
+    final = ChainOfThought("draft -> answer")
+
+    async def forward(self, question: str) -> Any:
+        return {"quick": {"answer": "x", "sure": 1}, "last": self.draft.last(question=question)}[question]
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ("quick", "'reasoning'; .* declared last, 'final', .* own: signature = 'question -> answer, sure'$"),
+        ("last", "output of draft 'reasoning'; .*: signature = 'question -> draft'"),
+    ],
+)
+def test_outputs_that_nobody_declared_are_told_how_to_be(question: str, words: str) -> None:
+    """Where the outputs were taken from the last predictor, the error says so, and how to declare others."""
+
+    async def scenario(scene: Scene) -> None:
+        with pytest.raises(SignatureError, match=words) as caught:
+            await scene.ask(question=question)
+        assert caught.value.facts["field"] == "reasoning"
+
+    play(kind="program", program=Undeclared, signature=signature_of(Undeclared).text)(scenario)
+
+
+class Declared(Undeclared):
+    """Has a signature of its own, and does not keep it."""
+
+    signature = "question -> reasoning, answer"
+
+
+@pytest.mark.parametrize(
+    ("program", "signature"), [(Declared, Declared.signature), (Undeclared, "question -> reasoning, answer, why")]
+)
+def test_outputs_that_somebody_declared_need_no_telling(program: type[Module], signature: str) -> None:
+    """Neither by the class, nor by the module's settings."""
+
+    async def scenario(scene: Scene) -> None:
+        with pytest.raises(SignatureError, match=r"output 'reasoning'$"):
+            await scene.ask(question="quick")
+
+    play(kind="program", program=program, signature=signature)(scenario)
+
+
 # -- streams ---------------------------------------------------------------------------------------
 
 

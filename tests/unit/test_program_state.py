@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from dspex.actors.modules.messages import UpdateModule
 from dspex.actors.modules.program_state import PredictorState, ProgramState
 from dspex.runtime.errors import ConfigError
-from dspex.supervisors.app.program_states import read_state
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
@@ -81,14 +80,47 @@ def test_files_that_hold_none(text: bytes, tmp_path: Path) -> None:
     path = tmp_path / "qa.json"
     path.write_bytes(text)
     with pytest.raises(ConfigError, match=r"qa\.json"):
-        read_state(path)
+        ProgramState.load(path)
 
 
 def test_a_file_with_a_byte_order_mark(tmp_path: Path) -> None:
     """Some editors write one."""
     path = tmp_path / "qa.json"
     path.write_bytes(b"\xef\xbb\xbf" + json.dumps(of(instructions="x")).encode())
-    assert read_state(path).predictors["predict"].instructions == "x"
+    assert ProgramState.load(path).predictors["predict"].instructions == "x"
+
+
+def test_a_file_and_back(tmp_path: Path) -> None:
+    """The whole state, in the form that a module saves; a file that is there is replaced."""
+    state = ProgramState({"hops[0]": PredictorState("Bündig.", ({"q": [1, None]},))}, {"seed": 7})
+    path = tmp_path / "qa.json"
+    path.write_text("old")
+    state.save(path)
+    assert ProgramState.load(str(path)) == ProgramState.from_json(state.to_json()) == state
+    assert path.read_text("utf-8") == f"{state.to_json()}\n"
+    assert "Bündig" in state.to_json()
+    assert [each.name for each in tmp_path.iterdir()] == ["qa.json"]
+
+
+@pytest.mark.parametrize("text", ["", "[1", "5", b"\xff", "[" * 100_000])
+def test_text_that_is_no_state(text: Any) -> None:
+    """Refused; it has no path to name."""
+    with pytest.raises(ConfigError, match=r"at (the text|state)$"):
+        ProgramState.from_json(text)
+
+
+def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:
+    """The error names the file that was asked for, and nothing is left beside it."""
+    for path in (tmp_path / "nowhere" / "qa.json", tmp_path / ("x" * 300)):
+        with pytest.raises(OSError, match=path.name) as caught:
+            ProgramState().save(path)
+        assert caught.value.filename == str(path)
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with pytest.raises(IsADirectoryError) as caught:
+        ProgramState().save(folder)
+    assert caught.value.filename == str(folder)
+    assert list(tmp_path.iterdir()) == [folder]
 
 
 def test_states_made_by_hand_are_checked() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ....runtime.errors import ConfigError, DefinitionError
+from ....runtime.errors import ConfigError, DefinitionError, SignatureError
 from ...foreign_code import guarded, load
 from ...signatures.compatible import check_last
 from ...signatures.signature import Signature
@@ -67,8 +67,23 @@ class ProgramKind:
         """
         work = guarded(f"the program {self._class.__qualname__}", self._run(calls, inputs))
         answer = await work
-        check_answer(answer, calls.plan, f"{self._class.__qualname__}.forward, output")
+        try:
+            check_answer(answer, calls.plan, f"{self._class.__qualname__}.forward, output")
+        except SignatureError as error:
+            raise SignatureError(f"{error.message}{self._hint(answer, calls.plan)}", **error.facts) from None
         return answer
+
+    def _hint(self, answer: Answer, plan: ModulePlan) -> str:
+        """How outputs are declared, where they were only taken from the last predictor."""
+        last, outputs = list(self._predictors.items())[-1], plan.signature.output_names
+        if self._class.signature is not None or last[1].output_names != outputs:
+            return ""
+        given = plan.predictors[answer.predictor].signature.output_names if isinstance(answer, LastCall) else answer
+        declared = f"{', '.join(plan.signature.input_names)} -> {', '.join(given)}"
+        return (
+            f"; its outputs are those of the predictor declared last, {last[0]!r}, as the class has no signature of "
+            f"its own: signature = {declared!r}"
+        )
 
     async def _run(self, calls: ModelCalls, inputs: Mapping[str, Any]) -> Answer:
         try:

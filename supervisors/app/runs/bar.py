@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeAlias, cast
 from ....actors.configuration.settings import EvaluationSettings
 from ....actors.evaluation.news import PROGRESS
 from ....actors.evaluation.plan import EvaluationPlan
+from ....actors.evaluation.report import EvaluationReport
 from ....actors.evaluation.work import EvaluationProgress
 from ....runtime.engine import Engine
 from ....runtime.errors import UsageError
@@ -56,6 +57,15 @@ def told(engine: Engine, plan: EvaluationPlan, who: Teller) -> Generator[None, N
             yield
         finally:
             engine.telemetry.detach(handler)
+
+
+def leave_behind(report: EvaluationReport, who: Teller) -> None:
+    """Below a bar that is gone, say why the score says nothing, if it does not."""
+    if who == "bar" and report.warning is not None:
+        from rich.console import Console  # noqa: PLC0415 - only where something is shown
+
+        line = f"evaluate {report.module}: {report.warning}"
+        Console(stderr=True).print(line, style="yellow", markup=False, highlight=False)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def runs(context: typer.Context, config: Config = None, as_json: AsJson = False)
     if as_json:
         _json([run_json(run) for run in found])
     else:
-        out.print(run_table(found) if found else "no runs")
+        out.print(run_table(found, out.width) if found else "no runs")
 
 
 @runs_cli.command()

@@ -30,6 +30,7 @@ from ....actors.runs.messages import FINAL, GetResult, ResumeRun
 from ....actors.runs.plan import checked_examples, example_from_dict
 from ....actors.runs.program import program_of
 from ....actors.runs.store import StoredRun
+from ....actors.scorers.comparable import must_compare
 from ....runtime.child_spec import ChildSpec, StartChild
 from ....runtime.context import Context
 from ....runtime.errors import (
@@ -51,7 +52,7 @@ from ..failure import cause_of, unfold
 from ..handles import AsyncModule, Module
 from ..life import Life
 from ..views import CALL_TIMEOUT
-from .bar import Progress, teller, told
+from .bar import Progress, leave_behind, teller, told
 from .metric import judges_of
 from .options import checked_id
 
@@ -97,6 +98,7 @@ async def evaluate(
     judges = await judges_of(life, scorer)
     status: ModuleStatus = await life.call(f"module/{program}", ModuleInfo(), timeout=CALL_TIMEOUT)
     must_fit(status.signature, examples, "dataset")
+    must_compare(scorer.metric, status.signature, status.kind, examples)
     plan = EvaluationPlan(
         run_id=run_id or f"eval-{life.engine.ids.sortable()}",
         module=program,
@@ -108,8 +110,11 @@ async def evaluate(
         journaled=run_id is not None,
         context=Context.root(life.engine.ids, user=user),
     )
-    with told(life.engine, plan, teller(progress, settings)):
-        return await (_durable(life, plan, judges, fork) if plan.journaled else _run(life, plan, _plain(plan)))
+    who = teller(progress, settings)
+    with told(life.engine, plan, who):
+        report = await (_durable(life, plan, judges, fork) if plan.journaled else _run(life, plan, _plain(plan)))
+    leave_behind(report, who)
+    return report
 
 
 async def go_on(life: Life, run: str, progress: Progress) -> EvaluationReport:
@@ -136,8 +141,11 @@ async def go_on(life: Life, run: str, progress: Progress) -> EvaluationReport:
         journaled=True,
         context=Context.root(life.engine.ids, user=kept["user"]),
     )
-    with told(life.engine, plan, teller(progress, await _settings(life))):
-        return await _durable(life, plan, await judges_of(life, plan.scorer), None)
+    who = teller(progress, await _settings(life))
+    with told(life.engine, plan, who):
+        report = await _durable(life, plan, await judges_of(life, plan.scorer), None)
+    leave_behind(report, who)
+    return report
 
 
 async def report_of(life: Life, stored: StoredRun) -> EvaluationReport:

@@ -17,6 +17,7 @@ from ....actors.runs.messages import KIND
 from ....actors.runs.plan import RunPlan, checked_examples, example_from_dict, held_out, options_of
 from ....actors.runs.program import models_of, program_of
 from ....actors.runs.store import StoredRun
+from ....actors.scorers.comparable import must_compare
 from ....runtime.errors import ConfigError, RunError, UsageError, did_you_mean
 from ..life import Life
 from ..views import CALL_TIMEOUT
@@ -111,6 +112,9 @@ async def plan_of(
     must_fit(program.fingerprint["signature"], train + validation if together else train, "trainset")
     if not together:
         must_fit(program.fingerprint["signature"], validation, "valset")
+    # What is held out is what is scored in any case; of one set it is a part like the other.
+    scored = train + validation if together else validation
+    must_compare(scorer.metric, program.fingerprint["signature"], program.fingerprint["kind"], scored)
     prompt_provider, prompt_model = how.get("prompt_provider") or program.provider, how.get("prompt_model")
     must_be_there(life, f"provider/{prompt_provider}", "prompt_provider")
     workers = _whole("workers", _or(how.get("workers"), defaults.default_parallel_workers), 1)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from ....actors.evaluation.plan import KIND as EVALUATION
@@ -15,7 +15,8 @@ from ....actors.runs.messages import Entry, Paid
 from ....actors.runs.store import StoredRun
 
 COLUMNS: Final = ("run", "state", "kind", "module", "progress", "score", "cost", "seen (UTC)")
-_WHOLE: Final = ("run", "state")
+_PADDED: Final = (0, 16, 16, 7, 8, 6, 8, 11)
+"""Columns are in line as long as their words are not longer: so our own words fit in eighty columns."""
 _HEIGHT: Final = 8
 _WIDTH: Final = 60
 
@@ -30,14 +31,29 @@ def run_json(run: StoredRun) -> dict[str, Any]:
     return {**facts, **times, "paid": run.paid.to_dict(), "progress": progress, "plan": shown}
 
 
-def run_table(runs: Sequence[StoredRun]) -> Table:
-    """A table of runs."""
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for column in COLUMNS:
-        table.add_column(column, no_wrap=column in _WHOLE, overflow="fold")
-    for run in runs:
-        table.add_row(*(Text(cell) for cell in run_cells(run)))
+def run_table(runs: Sequence[StoredRun], width: int) -> Table | Text:
+    """The runs, a line for each; where that is too wide, each run's id stands above its line. No id is ever broken.
+
+    Args:
+        runs: the runs.
+        width: columns of the terminal.
+    """
+    rows = [run_cells(run) for run in runs]
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *rows, strict=True)]
+    if sum(widths) + len(widths) - 1 > width:
+        return _narrow(rows, widths)
+    table = Table(*(Column(name, no_wrap=True) for name in COLUMNS), box=None, padding=(0, 1, 0, 0), pad_edge=False)
+    for row in rows:
+        table.add_row(*map(Text, row))
     return table
+
+
+def _narrow(rows: Sequence[tuple[str, ...]], widths: Sequence[int]) -> Text:
+    def lines(cells: Sequence[str]) -> str:
+        padded = [cell.ljust(min(sizes)) for cell, *sizes in zip(cells, widths, _PADDED, strict=True)]
+        return f"{padded[0]}\n  {' '.join(padded[1:])}".rstrip()
+
+    return Text("\n").join([Text(lines(COLUMNS), "bold"), *(Text(lines(row)) for row in rows)])
 
 
 def run_cells(run: StoredRun) -> tuple[str, ...]:
@@ -47,7 +63,7 @@ def run_cells(run: StoredRun) -> tuple[str, ...]:
     what = run.plan.get("method", run.kind)
     module, done = str(run.plan.get("module", "")), _progress(run)
     score = "-" if now.get("best_score") is None else _score(now)
-    return run.id, run.state, what, module, done, score, _cost(run.paid), seen
+    return run.id, run.state, what, module, done, score, _short_cost(run.paid), seen
 
 
 def facts_of(run: StoredRun) -> Table:
@@ -134,6 +150,11 @@ def _progress(run: StoredRun) -> str:
 def _score(now: Mapping[str, Any]) -> str:
     best = now.get("best_score")
     return "none yet" if best is None else f"{best:.1%}"
+
+
+def _short_cost(paid: Paid) -> str:
+    """With a plus if there were calls beside whose price nobody knows."""
+    return f"${paid.money:.4f}+" if paid.unpriced and paid.money else _cost(paid)
 
 
 def _cost(paid: Paid) -> str:
