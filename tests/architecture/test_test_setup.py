@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_a_failing_test_is_one_failure_and_not_the_end_of_the_run(tmp_path: Path
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=15,
+        timeout=50,
         check=False,
     )
     assert run.returncode == pytest.ExitCode.TESTS_FAILED, run.stdout
@@ -56,6 +57,15 @@ def test_no_test_writes_to_the_users_state_folder(tmp_path_factory: pytest.TempP
     """The default event log lies in a temporary folder while tests run, also for the processes they start."""
     assert tmp_path_factory.getbasetemp() in Path(os.environ["XDG_STATE_HOME"]).parents
     assert Path(os.environ["XDG_STATE_HOME"]) in default_path("dspex").parents
+
+
+def test_no_test_holds_a_bound_on_real_time_by_itself() -> None:
+    """A busy machine would fail it: `kit.promptness` tries again, and processor time is nobody else's."""
+    bound = re.compile(r"^ *assert .*(time\.(monotonic|perf_counter|time)\(\)|closed_at) - [\w.]+\)? <", re.MULTILINE)
+    assert bound.search("    assert 0.2 < time.monotonic() - began < 2.0")
+    assert bound.search("    assert abs(server.closed_at - left) < SOON")
+    others = (path for path in TESTS.rglob("test_*.py") if path != Path(__file__))
+    assert [path for path in others if bound.search(path.read_text("utf-8"))] == []
 
 
 def test_a_slow_machine_fails_no_property() -> None:

@@ -195,7 +195,7 @@ def test_a_full_disk_loses_nothing_and_is_survived(tmp_path: Path) -> None:
     path = tmp_path / "events.db"
     with child(FULL_DISK, path) as process:
         refused, *acked = output(process, 1)[0].split()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
         assert process.returncode == 0
     assert int(refused) > 0
     wanted = {f"a-{int(n) + more:06}" for n in acked for more in (0, 500_000)}

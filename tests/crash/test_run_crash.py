@@ -118,7 +118,7 @@ def test_a_run_at_work_is_not_taken_over(tmp_path: Path) -> None:
         def start_another(number: int) -> None:
             if number == 10:
                 second.append(optimizer_process(server, tmp_path, **HOW))
-                told.append(second[0].communicate(timeout=30)[1])
+                told.append(second[0].communicate(timeout=60)[1])
 
         script.on_call = start_another
         first = optimizer_process(server, tmp_path, **HOW)

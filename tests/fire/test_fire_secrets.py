@@ -90,7 +90,7 @@ SCRIPTS: dict[str, Callable[[str], Script]] = {
 @contextmanager
 def burning(server: HttpServer, folder: Path, kind: str) -> Iterator[Fire]:
     """An application with a file of events that keeps prompts, and a provider with secrets."""
-    provider = {**QUICK, "kind": kind, "base_url": server.url + ROOTS[kind], "api_key": KEY, "attempt_timeout": 0.2}
+    provider = {**QUICK, "kind": kind, "base_url": server.url + ROOTS[kind], "api_key": KEY, "attempt_timeout": 0.4}
     config = {
         "events": {"path": str(folder / "events.db"), "capture_prompts": True},
         "ai": {

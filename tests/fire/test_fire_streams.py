@@ -15,6 +15,7 @@ from dspex.actors.budgets.messages import Amount
 from dspex.runtime.errors import LMError, LMProtocolError, LMServerError, LMTimeout, StreamInterrupted
 from kit.fire import KINDS, Fire, Latest, error_event, fire, pieces, steps, whole
 from kit.http_server import Exchange, HttpServer, Script
+from kit.promptness import prompt, tried_again
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 TEXTS = ("Grüße ", "an ", "alle 😀")
@@ -65,7 +66,7 @@ BREAKS = {
     ),
     "bad chunk": Break(lambda kind: steps(lambda ex: ex.send(b"no length\r\n"), Exchange.hang), LMProtocolError),
     "error event": Break(lambda kind: steps(lambda ex: ex.chunk(error_event(kind)), Exchange.hang), LMServerError),
-    "stalled": Break(lambda kind: Exchange.hang, LMTimeout, (("first_chunk_timeout", 0.15), ("chunk_timeout", 0.15))),
+    "stalled": Break(lambda kind: Exchange.hang, LMTimeout, (("first_chunk_timeout", 0.6), ("chunk_timeout", 0.6))),
 }
 breaks = pytest.mark.parametrize("how", BREAKS)
 
@@ -205,13 +206,14 @@ def test_the_whole_stream_has_a_limit(burning: Fire, kind: str) -> None:
             ex.chunk(parts[1])
 
     with HttpServer(script) as server:
-        id = burning.provider(server.url, kind, stream_timeout=0.4)
+        id = burning.provider(server.url, kind, stream_timeout=1.0)
         with pytest.raises(StreamInterrupted) as caught:
             burning.ask(id, "stream")
         assert caught.value.facts["text"].startswith("and so on and so on")
         burning.quiet(id)
 
 
+@tried_again
 def test_whoever_leaves_ends_the_request(burning: Fire) -> None:
     """A reader that leaves in the middle: the server sees the connection close, within 50 ms."""
 
@@ -225,11 +227,12 @@ def test_whoever_leaves_ends_the_request(burning: Fire) -> None:
             assert next(stream).text == TEXTS[0]
             left = time.monotonic()
         assert server.client_closed.wait(5)
-        assert server.closed_at - left < 0.05
+        prompt(server.closed_at - left, 0.05)
         burning.quiet(id)
         assert burning.protection(id).breaker.failures == 0
 
 
+@tried_again
 def test_whoever_leaves_without_reading_ends_the_request(burning: Fire) -> None:
     """The stream is open, and nothing of it was read: it ends with its block all the same."""
 
@@ -242,7 +245,7 @@ def test_whoever_leaves_without_reading_ends_the_request(burning: Fire) -> None:
         with burning.app.lm.stream(id, "Hi"):
             left = time.monotonic()
         assert server.client_closed.wait(5)
-        assert server.closed_at - left < 0.05
+        prompt(server.closed_at - left, 0.05)
         burning.quiet(id)
 
 
@@ -268,7 +271,7 @@ def test_a_slow_reader_slows_the_server_down(burning: Fire) -> None:
         ex.chunk(b"")
 
     with HttpServer(script) as server:
-        id = burning.provider(server.url, chunk_timeout=1.0)
+        id = burning.provider(server.url, chunk_timeout=5.0)
         with burning.app.lm.stream(id, "Hi", max_demand=2) as stream:
             length = len(next(stream).text)
             assert blocked.wait(5)

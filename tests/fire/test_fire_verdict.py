@@ -17,6 +17,7 @@ from dspex.runtime.errors import (
     StreamInterrupted,
 )
 from kit.fire import KINDS, MODES, ROOTS, Fire, Latest, Mode, fire
+from kit.promptness import TooLate, tried_again
 
 RECOVER = (408, 409, 500, 502, 503, 529)  # and 504, below: llmock sends it with a Retry-After of 1 s
 REFUSE = {
@@ -53,19 +54,28 @@ def attempts(llmock: Any) -> int:
     return len(llmock.requests)
 
 
+def resilient(llmock: Any) -> None:
+    """Its verdict is without a warning. A first pause that seems as long as the second may be a busy machine's."""
+    if {finding.code for finding in llmock.verdict().findings} == {"no_backoff"}:
+        raise TooLate(llmock.verdict().render())
+    llmock.assert_resilient(strict=True)
+
+
 @pytest.mark.parametrize(
     ("kind", "status"),
     [(kind, status) for kind in ("openai", "anthropic") for status in RECOVER]
     + [(kind, 503) for kind in ("openai_responses", "gemini")],
 )
 @modes
+@tried_again
 def test_a_failure_that_passes(burning: Fire, llmock: Any, kind: str, mode: Mode, status: int) -> None:
     """Two failures and then an answer: tried again, not before the server's time, and later each time."""
+    llmock.reset()
     id = at(burning, llmock, kind)
     llmock.fail(status, times=2, retry_after=0.1 if status in (503, 529) else None)
     assert burning.ask(id, mode).text
     assert attempts(llmock) == 3
-    llmock.assert_resilient(strict=True)
+    resilient(llmock)
 
 
 @pytest.mark.parametrize("kind", ["openai", "anthropic"])
@@ -80,14 +90,16 @@ def test_a_gateway_that_is_too_slow(burning: Fire, llmock: Any, kind: str) -> No
 
 @kinds
 @modes
+@tried_again
 def test_a_failure_that_stays(burning: Fire, llmock: Any, kind: str, mode: Mode) -> None:
     """An outage: three attempts, then a typed error; no storm."""
+    llmock.reset()
     id = at(burning, llmock, kind)
     llmock.fail(500, times=None)
     with pytest.raises(LMError) as caught:
         burning.ask(id, mode)
     assert len(caught.value.attempts) == attempts(llmock) == 3
-    llmock.assert_resilient(strict=True)
+    resilient(llmock)
 
 
 @kinds
@@ -145,8 +157,8 @@ def test_a_real_quota(burning: Fire, llmock: Any, kind: str, mode: Mode) -> None
 @modes
 def test_a_slow_answer(burning: Fire, llmock: Any, kind: str, mode: Mode) -> None:
     """Slower than an attempt may be: tried again."""
-    id = at(burning, llmock, kind, attempt_timeout=0.2)
-    llmock.delay(0.5)
+    id = at(burning, llmock, kind, attempt_timeout=0.5)
+    llmock.delay(1.0)
     assert burning.ask(id, mode).text
     llmock.assert_resilient(strict=True)
 
@@ -154,8 +166,8 @@ def test_a_slow_answer(burning: Fire, llmock: Any, kind: str, mode: Mode) -> Non
 @kinds
 def test_a_slow_first_token(burning: Fire, llmock: Any, kind: str) -> None:
     """Later than a first chunk may be: tried again."""
-    id = at(burning, llmock, kind, first_chunk_timeout=0.2)
-    llmock.slow_first_token(0.5)
+    id = at(burning, llmock, kind, first_chunk_timeout=0.5)
+    llmock.slow_first_token(1.0)
     assert burning.ask(id, "stream").text
     llmock.assert_resilient(strict=True)
 
@@ -164,7 +176,7 @@ def test_a_slow_first_token(burning: Fire, llmock: Any, kind: str) -> None:
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_stream_that_breaks_before_its_first_token(burning: Fire, llmock: Any, kind: str, fault: str) -> None:
     """Nothing was delivered: tried again, and whoever reads sees one whole answer."""
-    id = at(burning, llmock, kind, first_chunk_timeout=0.25)
+    id = at(burning, llmock, kind, first_chunk_timeout=0.6)
     llmock.pace(3)
     _break(llmock, fault, 0)
     assert burning.ask(id, "stream").finish_reason == "stop"
@@ -176,7 +188,7 @@ def test_a_stream_that_breaks_before_its_first_token(burning: Fire, llmock: Any,
 @pytest.mark.parametrize("fault", BREAKS)
 def test_a_stream_that_breaks_in_the_middle(burning: Fire, llmock: Any, kind: str, fault: str) -> None:
     """Something was delivered: StreamInterrupted with what came; whoever then asks anew gets all of it."""
-    id = at(burning, llmock, kind, chunk_timeout=0.25)
+    id = at(burning, llmock, kind, chunk_timeout=0.6)
     llmock.pace(3)
     llmock.reply("one two three four five six seven eight", times=None)
     _break(llmock, fault, 5)
@@ -213,4 +225,4 @@ def _break(llmock: Any, fault: str, after: int) -> None:
         case "malformed":
             llmock.corrupt(after_chunks=after)
         case _:
-            llmock.stall(after_chunks=after, seconds=0.6)
+            llmock.stall(after_chunks=after, seconds=1.2)

@@ -62,15 +62,15 @@ class Worker(GenServer):
     def work(self, message: Work) -> str:
         if message.how == "hold":
             self.at_work.set()
-            self.gate.wait(15)
+            self.gate.wait(50)
         return "done"
 
     @call
     async def slow(self, message: Slowly) -> str:
         if message.target:
-            return str(await self.call(message.target, Slowly(), timeout=15))
+            return str(await self.call(message.target, Slowly(), timeout=50))
         self.at_work.set()
-        await self.run_blocking(self.gate.wait, 15)
+        await self.run_blocking(self.gate.wait, 50)
         return "done"
 
 
@@ -90,7 +90,7 @@ class Blocker(GenServer):
     async def block(self, message: Block) -> None:
         await asyncio.sleep(0)
         self.at_work.set()
-        self.gate.wait(15)
+        self.gate.wait(50)
 
 
 @dataclass
@@ -112,7 +112,7 @@ class Bench:
         """Call from a thread of its own, and wait until somebody is at work."""
 
         def run() -> None:
-            self.app.call(target, message, timeout=20)
+            self.app.call(target, message, timeout=60)
 
         thread = threading.Thread(target=run)
         thread.start()
@@ -150,7 +150,7 @@ def dspex_command(*arguments: str, status: int = 0) -> str:
         env={**environment, "PYTHONPATH": str(ROOT), "NO_COLOR": "1", "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=50,
         check=False,
     )
     assert "Traceback" not in done.stderr + done.stdout
@@ -297,7 +297,7 @@ def test_a_name_that_backs_off_is_explained(bench: Bench) -> None:
     assert away.wait(10)
     unsubscribe()
     with ThreadPoolExecutor(1) as pool:
-        call = pool.submit(bench.app.call, "worker/one", Slowly("worker/late"), timeout=1.0)
+        call = pool.submit(bench.app.call, "worker/one", Slowly("worker/late"), timeout=3.0)
         address = bench.address
         seen: list[str] = []
         while not call.done() and not any("1 call waits" in sentence for sentence in seen):

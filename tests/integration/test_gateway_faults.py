@@ -26,11 +26,10 @@ from dspex.supervisors.messages import TerminateChild
 from kit.application import IN_MEMORY, Gate, Quick, Slow, Watch, answering, application, provider_of, trip
 from kit.gateway import DONE, MESSAGES, TOKEN, Serving, gateway, piece, streaming
 from kit.http_server import Exchange, HttpServer
+from kit.promptness import prompt, tried_again
 
 PROMPT = 0.1
 """Seconds in which a client that left is noticed at the provider."""
-SLACK = 0.4
-"""Seconds more that a busy machine may take."""
 
 
 @contextmanager
@@ -60,22 +59,24 @@ class Endless:
         self.left = threading.Event()
 
     def __call__(self, exchange: Exchange) -> None:
-        """Send until nobody takes anything for half a second, then until the other end leaves."""
+        """Send until nobody takes anything for two half seconds, then until the other end leaves."""
         exchange.closed = True
         exchange.head()
         exchange.sock.settimeout(0.5)
         data = piece("x" * 4096)
         chunk = b"%x\r\n%b\r\n" % (len(data), data)
-        rest = b""
+        rest, pauses = b"", 0
         try:
             while not exchange.server.stopping.is_set():
                 try:
                     rest = rest or chunk
                     sent = exchange.sock.send(rest)
                     self.taken += sent
-                    rest = rest[sent:]
+                    rest, pauses = rest[sent:], 0
                 except TimeoutError:
-                    self.stalled.set()
+                    pauses += 1
+                    if pauses > 1:
+                        self.stalled.set()
         except OSError:
             self.left.set()
 
@@ -97,6 +98,7 @@ def test_a_client_that_does_not_read_stops_the_provider() -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream before its first piece"])
+@tried_again
 def test_a_client_that_leaves_ends_the_providers_request(stream: bool) -> None:
     """The connection to the provider is closed at once when the client hangs up."""
 
@@ -108,10 +110,11 @@ def test_a_client_that_leaves_ends_the_providers_request(stream: bool) -> None:
             assert serving.server.arrived.wait(5)
         left = time.monotonic()
         assert serving.server.client_closed.wait(5), "the request goes on for nobody"
-        assert serving.server.closed_at - left < PROMPT + SLACK
-        assert serving.report.in_work == 0
+        prompt(serving.server.closed_at - left, PROMPT)
+        assert serving.idle().in_work == 0
 
 
+@tried_again
 def test_a_client_that_leaves_a_stream_ends_the_providers_request() -> None:
     """The same in the middle of a stream."""
 
@@ -127,7 +130,7 @@ def test_a_client_that_leaves_a_stream_ends_the_providers_request() -> None:
             left = time.monotonic()
             stream.close()
         assert serving.server.client_closed.wait(5), "the request goes on for nobody"
-        assert serving.server.closed_at - left < PROMPT + SLACK
+        prompt(serving.server.closed_at - left, PROMPT)
 
 
 def test_a_stream_that_breaks_off_says_so() -> None:
@@ -165,7 +168,8 @@ def test_more_requests_than_allowed_are_refused() -> None:
             gate.open.set()
             assert first.result(5).choices[0].message.content == "late"
         assert client.chat.completions.create(model="local", messages=MESSAGES).choices
-        assert (serving.report.requests, serving.report.refused, serving.report.in_work) == (2, 1, 0)
+        report = serving.idle()
+        assert (report.requests, report.refused, report.in_work) == (2, 1, 0)
 
 
 def test_a_provider_that_is_down_is_a_503() -> None:
@@ -199,7 +203,8 @@ def test_a_port_that_is_taken_is_tried_again() -> None:
 
 
 def _until_it_listens(app: dspex.App) -> str:
-    for _ in range(200):
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
         try:
             url: str = app.call("gateway/http", GatewayStatus()).url
         except CallError:
@@ -311,6 +316,7 @@ def test_a_stop_sends_what_was_answered() -> None:
         assert data.count(b"x" * 8_000_000) == 1
 
 
+@tried_again
 def test_a_stop_at_once_tells_who_waits() -> None:
     """Without a drain a client that has no answer yet gets a 503, and the stop does not wait for it."""
 
@@ -321,7 +327,7 @@ def test_a_stop_at_once_tells_who_waits() -> None:
         assert serving.server.arrived.wait(5)
         began = time.monotonic()
         serving.app.stop()
-        assert time.monotonic() - began < 2.0
+        prompt(time.monotonic() - began, 2.0)
         answer = raw.recv(65536)
         assert answer.startswith(b"HTTP/1.1 503 ")
 

@@ -21,6 +21,7 @@ from dspex.actors.http.http_transport import HttpTransport, is_loopback
 from dspex.actors.http.transport import HttpRequest, HttpResponse
 from dspex.runtime.errors import LMConnectionError, LMError, LMInvalidRequest, LMProtocolError, LMTimeout
 from kit.http_server import Exchange, HttpServer
+from kit.promptness import prompt, tried_again
 
 KEY = "sk-very-secret-key-0123456789"
 T = TypeVar("T")
@@ -211,23 +212,25 @@ def dribble(ex: Exchange) -> None:
 
 
 @pytest.mark.parametrize("script", [Exchange.hang, dribble], ids=["before the answer", "within the answer"])
+@tried_again
 def test_the_deadline_closes_the_socket(script: Callable[[Exchange], None]) -> None:
     """When the deadline passes the server sees the connection close at once, and the error is LMTimeout."""
     with HttpServer(script) as server:
 
         async def late(transport: HttpTransport) -> float:
             with pytest.raises(LMTimeout) as caught:
-                await transport.send(request_to(server.url), timeout=0.2)
+                await transport.send(request_to(server.url), timeout=0.5)
             raised = time.monotonic()
-            assert caught.value.timeout == 0.2
+            assert caught.value.timeout == 0.5
             # The transport is still open: closing it would hide a connection left behind.
             assert await asyncio.to_thread(server.client_closed.wait, 5)
             return raised
 
         raised = with_transport(server.url, late)
-        assert abs(server.closed_at - raised) < 0.05
+        prompt(abs(server.closed_at - raised), 0.05)
 
 
+@tried_again
 def test_cancelling_closes_the_socket() -> None:
     """When the caller gives up the server sees the connection close at once."""
     with HttpServer(Exchange.hang) as server:
@@ -243,7 +246,7 @@ def test_cancelling_closes_the_socket() -> None:
             return cancelled
 
         cancelled = with_transport(server.url, give_up)
-        assert abs(server.closed_at - cancelled) < 0.05
+        prompt(abs(server.closed_at - cancelled), 0.05)
 
 
 def test_waiting_for_a_free_connection_is_told_apart() -> None:
@@ -261,7 +264,7 @@ def test_waiting_for_a_free_connection_is_told_apart() -> None:
                 await first
             # The place it held is free again.
             with pytest.raises(LMTimeout):
-                await transport.send(request_to(server.url), timeout=0.1)
+                await transport.send(request_to(server.url), timeout=0.5)
 
         with_transport(server.url, crowd, max_connections=1)
 

@@ -144,14 +144,14 @@ def test_tokens_are_put_right(server: Redis, shared: SharedLimits) -> None:
 
 def test_every_key_expires_and_names_nobody(server: Redis, shared: SharedLimits) -> None:
     """Nothing stays behind in Redis, and users are not to be read there."""
-    hold = shared.take("ann@example.org", 10, RateLimit(limit=5, tokens=50), RateLimit(limit=5, window=0.2))
+    hold = shared.take("ann@example.org", 10, RateLimit(limit=5, tokens=50), RateLimit(limit=5, window=5.0))
     assert isinstance(hold, SharedHold)
     import redis
 
     with redis.Redis(port=server.port, password=PASSWORD) as client:
         client.flushall()
     shared.settle(hold, 50, unsent=False)  # the window it was in is gone: what comes late expires, too
-    shared.take("ann@example.org", 10, RateLimit(limit=5, tokens=500), RateLimit(limit=5, window=0.2))
+    shared.take("ann@example.org", 10, RateLimit(limit=5, tokens=500), RateLimit(limit=5, window=5.0))
     keys = server.keys()
     assert len(keys) == 3
     assert all(0 < left <= 120_000 for _, left in keys.values())

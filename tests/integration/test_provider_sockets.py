@@ -10,6 +10,7 @@ import pytest
 
 from dspex.runtime.errors import ActorDied, CallTimeout, LMError, LMProtocolError, LMServerError, LMTimeout
 from kit.http_server import Exchange, HttpServer, completion
+from kit.promptness import prompt, tried_again
 from kit.providers import World, with_world
 
 SOON = 0.05
@@ -18,7 +19,7 @@ SOON = 0.05
 async def closed_within(server: HttpServer, moment: float) -> None:
     """The server saw its client close, at most ``SOON`` after ``moment``."""
     assert await asyncio.to_thread(server.client_closed.wait, 5)
-    assert abs(server.closed_at - moment) < SOON
+    prompt(abs(server.closed_at - moment), SOON)
 
 
 async def waiting(world: World, server: HttpServer, **fields: Any) -> asyncio.Task[Any]:
@@ -45,11 +46,12 @@ def test_a_request_is_answered() -> None:
         asyncio.run(with_world(lambda world: run(world, server)))
 
 
+@tried_again
 def test_the_timeout_closes_the_connection() -> None:
     """After the provider's timeout the server sees the connection close."""
 
     async def run(world: World, server: HttpServer) -> None:
-        task = await waiting(world, server, timeout=0.3)
+        task = await waiting(world, server, timeout=1.0)
         with pytest.raises(LMTimeout):
             await task
         await closed_within(server, time.monotonic())
@@ -58,19 +60,21 @@ def test_the_timeout_closes_the_connection() -> None:
         asyncio.run(with_world(lambda world: run(world, server)))
 
 
+@tried_again
 def test_the_callers_deadline_closes_the_connection() -> None:
     """When the caller's time is up the server sees the connection close."""
 
     async def run(world: World, server: HttpServer) -> None:
         await world.provider(fake=False, base_url=server.url)
         with pytest.raises((LMTimeout, CallTimeout)):
-            await world.complete(timeout=0.3)
+            await world.complete(timeout=1.0)
         await closed_within(server, time.monotonic())
 
     with HttpServer(Exchange.hang) as server:
         asyncio.run(with_world(lambda world: run(world, server)))
 
 
+@tried_again
 def test_a_caller_that_gives_up_closes_the_connection() -> None:
     """When the caller cancels its call the server sees the connection close."""
 
@@ -86,6 +90,7 @@ def test_a_caller_that_gives_up_closes_the_connection() -> None:
         asyncio.run(with_world(lambda world: run(world, server)))
 
 
+@tried_again
 def test_a_killed_provider_closes_the_connection() -> None:
     """When the actor is killed the server sees the connection close."""
 

@@ -26,7 +26,7 @@ from dspex.actors.scorers.llm_judge import LMJudge
 from dspex.runtime.errors import CallTimeout, RunConflict, RunError, StoreUnavailable
 from kit.application import provider_of
 from kit.http_server import Exchange, HttpServer
-from kit.runs import EXAMPLES, configuration, model
+from kit.runs import EXAMPLES, Held, configuration, model
 
 WORKERS: Final = 4
 PROMPT: Final = b"instructions for a language model"
@@ -303,15 +303,15 @@ def judged() -> Any:
 
 def crashed(victim: str | None) -> tuple[Any, int]:
     """The result of a run whose application loses an actor on the way, and how many requests it made."""
-    reached = threading.Event()
     how = {**MIPRO, "metric": "metric/mine", "budget": {"calls": 10_000}}
     with model() as (script, server), dspex.start(config=configuration(server, None)) as app:
-        script.on_call = lambda number: reached.set() if number == 30 else None
+        script.on_call = held = Held()
         app.start_child(ChildSpec("judge", Judge, name="metric/mine"))
         run = app.optimize("qa", EXAMPLES, **how)
-        assert reached.wait(10)
+        assert held.reached.wait(10)
         if victim is not None:
             app.kill(victim)
+        held.go.set()
         return run.result(30), script.calls
 
 
@@ -430,12 +430,11 @@ def test_a_journal_that_cannot_be_written_fails_the_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """Who waits is told why, and the application goes on; mended, the same call goes on to the same end."""
-    reached = threading.Event()
     with model() as (script, server), dspex.start(config=configuration(server, tmp_path)) as app:
         store = app._life.plan.runs
-        script.on_call = lambda number: reached.set() if number == 30 else None
+        script.on_call = held = Held()
         run = app.optimize("qa", EXAMPLES, **MIPRO)
-        assert reached.wait(10)
+        assert held.reached.wait(10)
         heir = RunStore(store.path, owner=replace(Owner.myself(), token="heir"))
         with monkeypatch.context() as patch:
             if how == "disk full":
@@ -447,6 +446,7 @@ def test_a_journal_that_cannot_be_written_fails_the_run(
             else:
                 store.release("r")
                 heir.begin("r", "optimization", store.get("r").plan)
+            held.go.set()
             with pytest.raises(RunError, match="full disk" if how == "disk full" else "expected to own the run 'r'"):
                 run.result(20)
             assert run.status().state == "failed"

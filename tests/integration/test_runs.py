@@ -24,7 +24,7 @@ from dspex.actors.scorers.texts import ExactMatch
 from dspex.runtime.errors import CallTimeout, ConfigError, NoProcess, RunConflict, RunError, UsageError
 from dspex.supervisors.app.runs.handles import Run
 from kit.http_server import Exchange
-from kit.runs import EXAMPLES, Model, configuration, model, optimizer_process, outcome_of
+from kit.runs import EXAMPLES, Held, Model, configuration, model, optimizer_process, outcome_of
 
 HOW: Final[dict[str, Any]] = {
     "metric": "exact_match",
@@ -236,17 +236,12 @@ def test_cancel_ends_it_with_the_best_so_far() -> None:
 @pytest.mark.parametrize("victim", ["run/r", "run-journal/r", "supervisor/run/r", "module/qa", "provider/local"])
 def test_a_crash_costs_no_more_than_what_was_in_flight(calm: tuple[Any, int], victim: str) -> None:
     """Whatever is killed on the way, the run ends as an undisturbed one, and hardly pays more."""
-    reached_call = threading.Event()
-
-    def at(number: int) -> None:
-        if number == 30:
-            reached_call.set()
-
     with optimizing() as (app, script):
-        script.on_call = at
+        script.on_call = held = Held()
         run = app.optimize("qa", EXAMPLES, **HOW)
-        assert reached_call.wait(10)
+        assert held.reached.wait(10)
         app.kill(victim)
+        held.go.set()
         result = run.result(20)
         assert (result.outcome, result.state.key, result.score) == ("completed", calm[0].state.key, calm[0].score)
         assert result.status.errors == 0
@@ -256,12 +251,12 @@ def test_a_crash_costs_no_more_than_what_was_in_flight(calm: tuple[Any, int], vi
 def test_a_module_that_stays_away_fails_the_run(monkeypatch: pytest.MonkeyPatch, calm: tuple[Any, int]) -> None:
     """No example is scored 0 because nobody was there to work on it; with the module back the run goes on."""
     monkeypatch.setattr(run_tries, "TRIES", 2)
-    reached_call = threading.Event()
     with optimizing() as (app, script):
-        script.on_call = lambda number: reached_call.set() if number == 30 else None
+        script.on_call = held = Held()
         run = app.optimize("qa", EXAMPLES, **HOW)
-        assert reached_call.wait(10)
+        assert held.reached.wait(10)
         app.stop_module("qa")
+        held.go.set()
         with pytest.raises(RunError, match="no process module/qa"):
             run.result(20)
         app.start_module("qa", "question -> answer", provider="local")

@@ -107,7 +107,7 @@ class Recorder(list[Any]):
 
     def _wait(self, length: int) -> bool:
         with self._grown:
-            return self._grown.wait_for(lambda: len(self) >= length, 5)
+            return self._grown.wait_for(lambda: len(self) >= length, 10)
 
 
 class Probe(GenServer):

@@ -83,7 +83,7 @@ class Fire:
         assert isinstance(report, BudgetReport)
         return report
 
-    def until(self, check: Callable[[], bool], seconds: float = 5.0) -> None:
+    def until(self, check: Callable[[], bool], seconds: float = 10.0) -> None:
         """Ask again and again until ``check()`` holds: actors tell of their state, but not when it changes."""
         end = time.monotonic() + seconds
         while not check():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -36,6 +37,13 @@ class Serving:
     def report(self) -> GatewayReport:
         """How the gateway is, once it listens."""
         report: GatewayReport = self.app.call("gateway/http", GatewayStatus())
+        return report
+
+    def idle(self) -> GatewayReport:
+        """How it is once nothing is in work any more, or after ten seconds."""
+        end = time.monotonic() + 10
+        while (report := self.report).in_work and time.monotonic() < end:
+            pass
         return report
 
     @property

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 
-def wait_ended(*pids: int, seconds: float = 2.0) -> None:
+def wait_ended(*pids: int, seconds: float = 10.0) -> None:
     """Wait until these processes, of whomever, have ended."""
     until = time.monotonic() + seconds
     for pid in pids:
@@ -24,7 +24,7 @@ def wait_ended(*pids: int, seconds: float = 2.0) -> None:
             os.close(handle)
 
 
-async def wait_reaped(*pids: int, seconds: float = 5.0) -> None:
+async def wait_reaped(*pids: int, seconds: float = 10.0) -> None:
     """Wait until nothing of these child interpreters is left, not even a zombie."""
     for pid in pids:
         for thread in threading.enumerate():

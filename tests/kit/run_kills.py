@@ -105,12 +105,12 @@ def killed_once(
     process = begin(server, folder, **how)
     store = RunStore(folder / "app.runs.db")
     try:
-        assert held.wait(15)
+        assert held.wait(40)
         found = store.wish("r", wish)
         while not wanted(found):
             found = store.get("r")
         process.kill()
-        process.communicate(timeout=10)
+        process.communicate(timeout=30)
         return store.get("r")
     finally:
         script.on_call = lambda number: None

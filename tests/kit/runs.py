@@ -73,6 +73,28 @@ class Model:
         self.on_answer(number)
 
 
+class Held:
+    """Holds one call to the model until it is let go: the run is not over before that. To be a model's ``on_call``.
+
+    Args:
+        number: of the call.
+
+    Attributes:
+        reached: set when it came.
+        go: lets it go.
+    """
+
+    def __init__(self, number: int = 30) -> None:
+        self._number = number
+        self.reached, self.go = threading.Event(), threading.Event()
+
+    def __call__(self, number: int) -> None:
+        """Hold it, if it is the one."""
+        if number == self._number:
+            self.reached.set()
+            self.go.wait(10)
+
+
 @contextmanager
 def model() -> Iterator[tuple[Model, HttpServer]]:
     """A model and the server it answers at."""

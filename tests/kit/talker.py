@@ -89,7 +89,7 @@ class Endings:
     def after(self, count: int) -> list[str | None]:
         """What was told, once so many have ended."""
         with self._grown:
-            assert self._grown.wait_for(lambda: len(self.codes) >= count, 5), self.codes
+            assert self._grown.wait_for(lambda: len(self.codes) >= count, 10), self.codes
             return list(self.codes)
 
 

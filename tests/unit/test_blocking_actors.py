@@ -192,7 +192,7 @@ def test_a_blocking_actor_calls_itself() -> None:
             except CallTimeout as error:
                 ended.append(str(error))
 
-        assert isinstance(await lab.error(other, Do(ask), timeout=0.05), CallTimeout)
+        assert isinstance(await lab.error(other, Do(ask), timeout=0.5), CallTimeout)
         await ended.reached(1)
         assert "what was left of its caller's deadline" in ended[0]
 

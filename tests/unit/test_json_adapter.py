@@ -328,8 +328,8 @@ def test_halves_of_characters_find_each_other() -> None:
 
 def test_a_long_answer_full_of_beginnings_takes_no_time() -> None:
     """What looks like the answer is tried a few times only."""
-    began = time.perf_counter()
+    began = time.process_time()
     for text in ('{"x":' * 20_000, "{" * 100_000, "[" * 100_000 + "{'answer':", '{"answer": "' + "a" * 100_000):
         with pytest.raises(ParseError):
             JSON.parse(QA, text)
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0

@@ -309,7 +309,7 @@ def test_ten_thousand_waiters_are_cheap() -> None:
         return short
 
     queue, count = LimitQueue(), 10_000
-    began = time.perf_counter()
+    began = time.process_time()
     for number in range(count):
         queue.add(Person(number, f"user {number}"))
         queue.serve(0.0, lambda _: look(Shortage("requests", "user", 60.0)))
@@ -318,4 +318,4 @@ def test_ten_thousand_waiters_are_cheap() -> None:
     assert looks == count
     queue.serve(60.0, lambda _: look(None))
     assert (looks, len(queue)) == (2 * count, 0)
-    assert time.perf_counter() - began < 5.0
+    assert time.process_time() - began < 5.0

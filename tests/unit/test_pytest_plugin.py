@@ -30,7 +30,7 @@ class Run:
         """One run."""
         self._pytester.makepyfile(source)
         return self._pytester.runpytest_subprocess(
-            "-p", "dspex.runtime.testing.plugin", "-p", "no:cacheprovider", "--strict-markers", *options, timeout=15
+            "-p", "dspex.runtime.testing.plugin", "-p", "no:cacheprovider", "--strict-markers", *options, timeout=50
         )
 
 

@@ -210,7 +210,6 @@ def test_name_patterns_agree_with_shell_patterns(pattern: str, name: str) -> Non
     assert name_matcher(pattern)(name) is fnmatch.fnmatchcase(name, pattern)
 
 
-@pytest.mark.timeout(5)
 def test_many_stars_do_not_explode() -> None:
     """A hostile pattern costs linear, not exponential time."""
     assert not name_matcher("*a" * 50 + "b")("a" * 10_000)
