@@ -147,6 +147,16 @@ def _as_class(where: str, annotation: Any) -> type:
     return cls
 
 
+def check_start_timeout(seconds: object) -> None:
+    """Refuse what is no time for a start, before anything is started.
+
+    Raises:
+        DefinitionError: neither seconds from 0, nor None.
+    """
+    if seconds is not None and (not isinstance(seconds, int | float) or isinstance(seconds, bool) or not seconds >= 0):
+        raise DefinitionError(f"start_timeout: expected seconds from 0, or None, got {seconds!r}")
+
+
 def check_limit(where: str, limit: object) -> None:
     """Refuse what is no mailbox limit.
 

@@ -13,7 +13,7 @@ from .cell import Cell
 from .child_spec import PLACEMENTS, Placement
 from .errors import SpecError, StartError, did_you_mean
 from .gen_server import GenServer
-from .handlers import check_limit
+from .handlers import check_limit, check_start_timeout
 from .outcomes import Started, StartFailed, StartResult
 from .placement.placed_cell import PlacedCell
 from .plain_cell import PlainCell
@@ -67,7 +67,7 @@ class Spawner:
             born: told the cell before ``init`` runs.
 
         Raises:
-            DefinitionError: no such mailbox limit.
+            DefinitionError: no such mailbox limit or start time-out.
             SpecError: no such placement.
         """
         engine = self._engine
@@ -81,6 +81,7 @@ class Spawner:
                 over.set_result(result)
 
         check_limit("mailbox_limit", mailbox_limit)
+        check_start_timeout(start_timeout)
         check_placement(placement)
         engine.counters.spawned += 1
         refusal = self._refusal(parent, name, namespace, placement)

@@ -24,7 +24,7 @@ from functools import partial
 from importlib import import_module
 from typing import Any, Final, Protocol, SupportsFloat, TypeAlias, TypeVar, cast, runtime_checkable
 
-from ...runtime.errors import ConfigError, RunError, did_you_mean
+from ...runtime.errors import CallError, ConfigError, LMError, ParseError, RunError, did_you_mean
 from ..examples import Example
 from ..modules.prediction import Prediction
 
@@ -36,6 +36,11 @@ SHIPPED: Final[Mapping[str, str]] = {
     "f1": "dspex.actors.scorers.texts:f1",
 }
 """Words for the metrics that come with dspex, and where they are."""
+FAILED: Final = "metric_failed"
+"""Code of a prediction that could not be scored."""
+BROKEN: Final = "metric_broken"
+"""The same where the metric made a mistake that it makes whatever was predicted, as far as one can tell."""
+_MISTAKES: Final = (AttributeError, ImportError, NameError, TypeError, RunError)
 ACTOR_TIMEOUT: Final = 60.0
 """Seconds that a metric which is an actor may take for one prediction."""
 
@@ -100,6 +105,13 @@ class ActorMetric:
     async def judge(self, example: Example, prediction: Prediction, host: Host) -> object:
         """Ask it."""
         return await host.call(self.name, Score(example, prediction), timeout=self.timeout)
+
+
+def failure_code(error: Exception) -> str:
+    """What a metric's failure is called: a model that judges may fail as that of a program; all else is its own."""
+    if isinstance(error, LMError | CallError | ParseError):
+        return error.code
+    return BROKEN if isinstance(error, _MISTAKES) else FAILED
 
 
 class Scorer:

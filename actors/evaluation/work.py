@@ -12,17 +12,16 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from ...runtime.errors import CallError, ConfigError, Error, LMError, ParseError, RunStopped
+from ...runtime.errors import ConfigError, Error, RunStopped
 from ..examples import Example
 from ..modules.prediction import Prediction
-from .scoring import MetricResult
+from .scoring import MetricResult, failure_code
 
 Outcome: TypeAlias = Literal["completed", "too_many_errors", "cancelled", "stopped"]
 Predicting: TypeAlias = Callable[[int, Example], Awaitable[Prediction]]
 Scoring: TypeAlias = Callable[[int, Example, Prediction], Awaitable[MetricResult]]
 
 PREDICTION_FAILED: Final = "crashed"
-METRIC_FAILED: Final = "metric_failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +34,7 @@ class EvaluationRow:
         score: the metric's, 0 to 1; a failure scores 0.
         prediction: what was predicted, or None if that failed.
         error: code of the failure, or None: the error's own, ``crashed`` for an exception that is none of ours,
-            ``metric_failed`` if the prediction could not be scored.
+            ``metric_failed`` or ``metric_broken`` if the prediction could not be scored.
         message: what the failure says.
         feedback: what the metric says.
         duration: seconds, scoring included.
@@ -223,10 +222,8 @@ class Evaluator:
         except RunStopped:
             raise
         except Exception as error:  # fault boundary: a program or metric that fails on an example, fails that example
-            code, took = (
-                _code(error, PREDICTION_FAILED if prediction is None else METRIC_FAILED),
-                self._monotonic() - began,
-            )
+            code = _code(error) if prediction is None else failure_code(error)
+            took = self._monotonic() - began
             return EvaluationRow(index, example, 0.0, prediction, code, _said(error), duration=took)
         took = self._monotonic() - began
         return EvaluationRow(index, example, result.score, prediction, feedback=result.feedback, duration=took)
@@ -254,11 +251,8 @@ class Evaluator:
             self.stop("too_many_errors")
 
 
-def _code(error: Exception, stage: str) -> str:
-    if stage == METRIC_FAILED:
-        # A judge's model may fail as the program's does; all else is the metric's own fault.
-        return error.code if isinstance(error, LMError | CallError | ParseError) else stage
-    return error.code if isinstance(error, Error) else stage
+def _code(error: Exception) -> str:
+    return error.code if isinstance(error, Error) else PREDICTION_FAILED
 
 
 def _said(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""The module actor, ``module/<id>``: a signature, answered by one kind of work with models (``module_kinds/``).
+"""The module actor, ``module/<id>``: a signature, answered by one kind of work with models (``kinds/``).
 
 Each prediction is a task of its own: check the inputs, wait for a turn, do what the kind does. Many run at once, up to
 ``max_concurrency``; the rest wait in turn, up to ``max_queue``. A refused input, a failed request and an answer that

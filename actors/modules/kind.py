@@ -1,4 +1,4 @@
-"""The port between a module actor and what it does with one call. Implementations live in ``module_kinds/``."""
+"""The port between a module actor and what it does with one call. Implementations live in ``kinds/``."""
 
 from __future__ import annotations
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, TypeVar
 
 from ...runtime.errors import RunError, RunStopped
+from ..evaluation.scoring import BROKEN
 from ..modules.program_state import ProgramState
 from ..signatures.values import shorten
 from .bench import Bench, Outcome
@@ -81,7 +82,7 @@ class Search:
 
         Raises:
             ConfigError: there are no examples, or no predictors.
-            RunError: the metric fails on every prediction: there is nothing to learn from.
+            RunError: the metric is broken: there is nothing to learn from.
             RunStopped: the bench wants no more.
         """
         check_data(self.bench)
@@ -153,15 +154,16 @@ class Search:
 
 
 def check_metric(outcomes: Sequence[Outcome]) -> None:
-    """Refuse to search by a metric that fails on all that the program predicts: a search would only pay.
+    """Refuse to search by a metric that is broken for all that the program predicts: a search would only pay.
 
-    A program that fails itself is another matter: worked examples may mend it.
+    A program that fails itself is another matter, and so is a metric that cannot read what it says, or whose model is
+    away: worked examples, or time, may mend it.
 
     Raises:
         RunError: it does; the first failure stands in it (facts: expected, got).
     """
     predicted = [outcome for outcome in outcomes if outcome.prediction is not None]
-    if not predicted or any(outcome.error is None for outcome in predicted):
+    if not predicted or any(outcome.error != BROKEN for outcome in predicted):
         return
     first, expected = predicted[0], "a metric that can score what the program predicts"
     got = f"a failure on every prediction ({len(predicted)}), first: {shorten(first.feedback, _SHOWN)}"

@@ -20,6 +20,7 @@ from ...runtime.errors import (
     RunStopped,
 )
 from ...runtime.gen_server import GenServer
+from ..evaluation.scoring import failure_code
 from ..examples import Example
 from ..lm.values import LMRequest, LMResponse, Message
 from ..modules.messages import Predict
@@ -250,8 +251,7 @@ class RunBench:
         except (*HOPELESS, RunStopped):
             raise
         except Exception as error:  # fault boundary: a metric is the user's, its failure is the example's
-            code = error.code if isinstance(error, Error) else "metric_failed"
-            return replace(outcome, error=code, feedback=f"the metric failed: {error!r}")
+            return replace(outcome, error=failure_code(error), feedback=f"the metric failed: {error!r}")
         return replace(outcome, score=judged.score, feedback=judged.feedback)
 
     async def _tried(self, work: Callable[[], Awaitable[T]]) -> T:

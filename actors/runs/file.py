@@ -15,11 +15,15 @@ from ..journals.sqlite_file import create_private
 APPLICATION_ID: Final = 0x64737072  # "dspr": tells our files from other programs' databases
 SCHEMA_VERSION: Final = 1
 _BUSY_TIMEOUT: Final = 5.0
+_MANY: Final = 250
+"""Rows that are written promptly before the log is brought into the file with the next transaction."""
 _SCHEMA: Final = (
     """CREATE TABLE runs (
-        id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, plan TEXT NOT NULL, progress TEXT NOT NULL,
+        id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, progress TEXT NOT NULL,
         paid TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, wish TEXT,
         owner TEXT, token TEXT, heartbeat REAL NOT NULL)""",
+    # Apart: it holds the dataset, and to change a row is to write all of it.
+    "CREATE TABLE plans (run TEXT PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE, plan TEXT NOT NULL)",
     """CREATE TABLE entries (
         seq INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, kind TEXT NOT NULL,
         key TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (run, kind, key))""",
@@ -45,6 +49,7 @@ class RunFile:
         self.lock = threading.RLock()
         self._db: sqlite3.Connection | None = None
         self._prompt: sqlite3.Connection | None = None  # never waits
+        self._brought = 0  # rows of it that were brought into the file
 
     @property
     def opened(self) -> bool:
@@ -65,8 +70,10 @@ class RunFile:
     @contextmanager
     def transaction(self) -> Generator[sqlite3.Connection]:
         """A connection to write with: all of it, or nothing if an exception comes. Raises as :meth:`reading`."""
-        with self.reading() as db, _whole(db):
-            yield db
+        with self.reading() as db:
+            self._bring(db)
+            with _whole(db):
+                yield db
 
     @contextmanager
     def transaction_now(self) -> Generator[sqlite3.Connection]:
@@ -96,6 +103,15 @@ class RunFile:
                 if db is not None:
                     db.close()
             self._db = self._prompt = None
+            self._brought = 0
+
+    def _bring(self, db: sqlite3.Connection) -> None:
+        # Before the transaction, which then begins the log anew: that waits for the disk as well, and no prompt one
+        # is to do it.
+        written = 0 if self._prompt is None else self._prompt.total_changes
+        if self.path is not None and written - self._brought >= _MANY:
+            db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._brought = written
 
     def _open(self) -> sqlite3.Connection:
         if self._db is not None:
@@ -105,15 +121,23 @@ class RunFile:
         db = self._connected(_BUSY_TIMEOUT)
         try:
             self._prepare(db)
-            self._prompt = db if self.path is None else self._connected(0.0)
-            if self.path is not None:
-                _set_up(self._prompt)
-                self._prompt.execute("PRAGMA wal_autocheckpoint = 0")
+            prompt = self._prompt_beside(db)
         except (sqlite3.Error, StoreError):
             db.close()
             raise
-        self._db = db
+        self._db, self._prompt = db, prompt
         return db
+
+    def _prompt_beside(self, db: sqlite3.Connection) -> sqlite3.Connection | None:
+        if self.path is None:
+            return db
+        (mode,) = db.execute("PRAGMA journal_mode").fetchone()
+        if mode != "wal":  # some file systems do not have it: there each commit waits for the disk
+            return None
+        prompt = self._connected(0.0)
+        _set_up(prompt)
+        prompt.execute("PRAGMA wal_autocheckpoint = 0")
+        return prompt
 
     def _connected(self, patience: float) -> sqlite3.Connection:
         return sqlite3.connect(self.path or ":memory:", timeout=patience, isolation_level=None, check_same_thread=False)

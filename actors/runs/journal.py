@@ -40,8 +40,10 @@ from .store import RunStore
 _FLUSHED: Final = "flushed"
 _SMALL: Final = 64 * 1024
 """Characters that are written here and now."""
-_MANY: Final = 4 * 1024 * 1024
-"""Characters after which it is a thread's turn again."""
+_PAGES: Final = 16 * 1024
+"""What the smallest record adds to SQLite's log: each page that it changes is written whole."""
+_MANY: Final = 8 * 1024 * 1024
+"""How far that log may grow until it is a thread's turn again."""
 _SLOW: Final = 0.02
 """Seconds: a transaction that took longer speaks for a disk that keeps its writers waiting."""
 _PATIENCE: Final = 5.0
@@ -89,7 +91,7 @@ class RunJournal(GenServer):
         self._waiting: list[tuple[Record, Call]] = []
         self._writing: list[tuple[Record, Call]] = []
         self._busy = False  # with a transaction on a thread
-        self._since_thread = 0  # characters written here since a thread wrote
+        self._since_thread = 0  # how far the log has grown since a thread wrote
         self._not_before = 0.0  # monotonic time
         self._wish: Wish | None = None
         self.start_timer(HEARTBEAT, _Beat())
@@ -142,7 +144,7 @@ class RunJournal(GenServer):
         now = self.clock.monotonic()
         if now - began > _SLOW:
             self._not_before = now + _PATIENCE
-        self._since_thread += size
+        self._since_thread += _PAGES + size
         self._wish = wish or self._wish
         self._note(record)
         self._tell()

@@ -23,7 +23,10 @@ from .owner import Owner
 _CANCEL: Final = (
     "UPDATE runs SET state = 'cancelled', owner = NULL, token = NULL, wish = NULL, updated = ? WHERE id = ?"
 )
-_ROW: Final = "SELECT id, kind, state, plan, progress, paid, created, updated, wish, owner, heartbeat FROM runs"
+_ROW: Final = (
+    "SELECT id, kind, state, plan, progress, paid, created, updated, wish, owner, heartbeat "
+    "FROM runs JOIN plans ON plans.run = runs.id"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,9 +127,10 @@ class RunStore:
     def _insert(self, db: sqlite3.Connection, id: str, kind: str, fork: str | None) -> None:
         now = self._clock.time()
         db.execute(
-            "INSERT INTO runs VALUES (?, ?, 'running', '{}', '{}', ?, ?, ?, NULL, NULL, NULL, 0)",
+            "INSERT INTO runs VALUES (?, ?, 'running', '{}', ?, ?, ?, NULL, NULL, NULL, 0)",
             (id, kind, json.dumps(Paid().to_dict()), now, now),
         )
+        db.execute("INSERT INTO plans VALUES (?, '{}')", (id,))
         db.execute(
             "INSERT INTO entries (run, kind, key, value) "
             "SELECT ?, kind, key, value FROM entries WHERE run = ? AND kind = 'call' ORDER BY seq",
@@ -136,10 +140,11 @@ class RunStore:
     def _take(self, db: sqlite3.Connection, id: str, plan: Mapping[str, Any]) -> None:
         # Not the state: it stays paused over a crash. What was wished stays with its owner, whose journal began anew.
         db.execute(
-            "UPDATE runs SET owner = ?, token = ?, heartbeat = ?, plan = ?, "
+            "UPDATE runs SET owner = ?, token = ?, heartbeat = ?, "
             "wish = CASE WHEN wish = 'cancel' OR token = ? THEN wish END WHERE id = ?",
-            (self.owner.to_json(), self.owner.token, self._clock.time(), json.dumps(plan), self.owner.token, id),
+            (self.owner.to_json(), self.owner.token, self._clock.time(), self.owner.token, id),
         )
+        db.execute("UPDATE plans SET plan = ? WHERE run = ?", (json.dumps(plan), id))
         db.execute(f"{_CANCEL} AND wish = 'cancel'", (self._clock.time(), id))
 
     def _refuse_if_owned(self, run: StoredRun) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 from thespian.actors import Actor, ActorAddress
@@ -96,6 +97,9 @@ class AsyncActors:
         except SupervisorError as error:
             if error.reason not in _FORGOTTEN:
                 raise
+        if isinstance(child, str) and "/" in child:
+            # Of a supervisor that is named so, the names below it: those of a module with workers, say.
+            await self._life.on_engine(partial(self._life.drop_name, qualify(self._namespace, child)))
 
     async def call(
         self,

@@ -17,8 +17,16 @@ import dspex
 from dspex.actors.modules.messages import ModuleInfo, ModuleStatus, Predict
 from dspex.actors.modules.program_state import PredictorState, ProgramState
 from dspex.dspy import hosted_spec
-from dspex.runtime.errors import ActorDied, CallTimeout, ConfigError, NoProcess, RemoteError, SignatureError, StartError
-from dspex.supervisors.messages import DeleteChild, TerminateChild
+from dspex.runtime.errors import (
+    ActorDied,
+    CallTimeout,
+    ConfigError,
+    LMInvalidRequest,
+    NoProcess,
+    RemoteError,
+    SignatureError,
+    StartError,
+)
 from kit.application import Watch
 from kit.dspy_scene import Model, marked, scene
 from kit.module_shapes import Shape, at_once, pids
@@ -251,13 +259,13 @@ def test_kill_9_of_a_worker_costs_its_calls_only() -> None:
 
 @pytest.mark.parametrize("shape", [Shape(1, "local"), Shape(2, "local")], ids=["alone", "pool"])
 def test_it_is_stopped_and_started_again(shape: Shape) -> None:
-    """Under one id, however many workers it has: nobody answers, no name of it is left running."""
+    """Under one id, however many workers it has: nobody answers, no name of it is left, nothing looks broken."""
     with pooled(shape) as pool:
-        for message in (TerminateChild("module/qa"), DeleteChild("module/qa")):
-            pool.app.call("supervisor/children", message, timeout=None)
+        pool.app.stop_child("module/qa")
         with pytest.raises(NoProcess):
             pool.qa(question="x")
-        assert all(entry is None or entry.state == "dead" for entry in map(pool.app.entry, pool.names))
+        assert not any(map(pool.app.entry, pool.names))
+        assert pool.app.health().ok
         host(pool.app, Shape(3, "local"))
         assert (pool.qa(question="x").answer.split()[1], pool.qa.status().workers) == ("Paris", 3)
 
@@ -280,6 +288,22 @@ def test_a_wrong_number_of_workers_is_refused_at_once(workers: Any) -> None:
     """Before anything is started."""
     with pytest.raises(ConfigError, match=r"expected a whole number from 1 to 1000, got .*, at workers"):
         hosted_spec("qa", "kit.dspy_programs:build", provider="local", workers=workers)
+
+
+@pytest.mark.parametrize("seconds", [0, -1.0, True, "3", float("nan")])
+def test_a_wrong_start_timeout_is_refused_at_once(seconds: Any) -> None:
+    """Before anything is started."""
+    with pytest.raises(ConfigError, match=r"expected seconds above 0, got .*, at start_timeout"):
+        hosted_spec("qa", "kit.dspy_programs:build", provider="local", start_timeout=seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("signature", 3), ("timeout", -1), ("temperature", "hot"), ("max_tokens", 0)]
+)
+def test_a_wrong_setting_is_refused_at_once(name: str, value: Any) -> None:
+    """Before anything is started, those of the model calls too."""
+    with pytest.raises((ConfigError, LMInvalidRequest), match=name):
+        hosted_spec("qa", "kit.dspy_programs:build", provider="local", **{name: value})
 
 
 def test_a_mistake_of_a_worker_is_a_failed_start() -> None:

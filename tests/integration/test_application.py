@@ -655,6 +655,18 @@ def test_a_child_is_stopped_for_good() -> None:
         assert app.call("demo/told", Add()) == 2
 
 
+def test_the_names_below_a_child_are_stopped_with_it() -> None:
+    """A module that was stopped on purpose does not make the application look as if it had failed."""
+    with dspex.start(config=IN_MEMORY) as app:
+        worker = ChildSpec("worker", Told, (40,), name="module/shop/1")
+        app.start_child(Supervisor.child_spec("module/shop", [worker], name="supervisor/module/shop"))
+        assert app.health().parts["module/shop/1"].state == "running"
+        app.stop_child("module/shop")
+        assert app.health().ok
+        with pytest.raises(NoProcess, match="nobody has this name"):
+            app.call("module/shop/1", Add())
+
+
 def test_a_child_of_a_dynamic_supervisor_is_stopped() -> None:
     """By its address, or its name; one made from a template as well."""
     crews = [

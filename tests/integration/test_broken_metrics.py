@@ -15,7 +15,7 @@ from dspex.actors.modules.prediction import Prediction
 from dspex.actors.scorers.llm_judge import LMJudge
 from dspex.actors.scorers.texts import F1, Contains, ExactMatch
 from dspex.actors.testing.scripted_provider import marked
-from dspex.runtime.errors import ConfigError, RunConflict, RunError
+from dspex.runtime.errors import ConfigError, LMServerError, RunConflict, RunError
 from kit.application import answering, application
 from kit.runs import EXAMPLES, configuration, model
 
@@ -83,6 +83,24 @@ def test_a_run_cut_short_before_that_ends_in_the_same_way(tmp_path: Path) -> Non
             assert script.calls == HALF
 
 
+def reads_a_number(example: Example, prediction: Prediction) -> float:
+    """A metric that a wordy answer fails, which worked examples may make terse."""
+    return float(int(prediction.answer) == int(example["answer"]))
+
+
+def judge_away(example: Example, prediction: Prediction) -> float:
+    """A metric whose model is away."""
+    raise LMServerError("HTTP 503", status=503)
+
+
+@pytest.mark.parametrize("metric", [reads_a_number, judge_away])
+def test_a_metric_that_may_yet_work_is_searched_by(metric: Any) -> None:
+    """That it failed on all of the first predictions may be these, or the moment."""
+    with model() as (_, server), dspex.start(config=configuration(server, None)) as app:
+        result = app.optimize("qa", EXAMPLES, metric=metric, method="labeled_few_shot").result(20)
+        assert (result.outcome, result.score) == ("completed", 0.0)
+
+
 def test_a_program_that_fails_itself_is_searched_all_the_same() -> None:
     """Its answers do not fit, which worked examples may mend: that is no fault of the metric."""
     numbers = {"modules": {"qa": {"signature": "question -> answer: int", "provider": "local"}}}
@@ -98,7 +116,7 @@ def test_a_program_that_fails_itself_is_searched_all_the_same() -> None:
 
 def test_an_evaluation_says_that_its_metric_failed_every_time(tmp_path: Path) -> None:
     """In the report, in the table of the command line, as JSON, and below the bar."""
-    said = "the metric failed on every prediction (24), first: metric_failed: AttributeError"
+    said = "the metric failed on every prediction (24), first: metric_broken: AttributeError"
     with model() as (_, server):
         with dspex.start(config=configuration(server, tmp_path)) as app:
             report = app.evaluate("qa", EXAMPLES, metric=misspelt, run_id="e")

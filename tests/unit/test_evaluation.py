@@ -105,7 +105,7 @@ def test_an_empty_prediction_whose_metric_fails_is_a_failed_metric() -> None:
         return Prediction({})
 
     [row] = asyncio.run(evaluator(empty).run(examples(1)))
-    assert row.error == "metric_failed"
+    assert row.error == "metric_broken"
 
 
 @pytest.mark.parametrize(("max_errors", "done"), [(0, 1), (2, 3), (9, 10), (10, 10), (None, 10)])

@@ -201,6 +201,18 @@ def test_a_start_that_takes_too_long() -> None:
     in_lab(test)
 
 
+@pytest.mark.parametrize("seconds", ["3", -1.0, True, float("nan")])
+def test_a_wrong_start_timeout_starts_nothing(seconds: Any) -> None:
+    """It is refused before there is an actor that would be left behind."""
+
+    async def test(lab: Lab) -> None:
+        with pytest.raises(DefinitionError, match="start_timeout: expected seconds from 0, or None, got"):
+            await lab.engine.spawn(AsyncScripted, (None, None), name="a/b", start_timeout=seconds)
+        assert lab.engine.names.get("a/b") is None
+
+    in_lab(test)
+
+
 def test_killed_while_it_starts() -> None:
     """GS-01: an actor that is killed during init is a failed start with reason killed; its callers are told."""
 

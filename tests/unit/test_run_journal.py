@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -14,6 +16,7 @@ import pytest
 
 from dspex.actors.lm.values import LMRequest, LMResponse, Message, Usage
 from dspex.actors.providers.messages import Complete
+from dspex.actors.runs import journal as run_journal
 from dspex.actors.runs.journal import RunJournal
 from dspex.actors.runs.messages import (
     Entry,
@@ -43,6 +46,13 @@ def store(tmp_path: Path) -> Iterator[RunStore]:
     store = RunStore(tmp_path / "app.runs.db")
     yield store
     store.close()
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is busy does not make a slow disk, and no turn of the loop shorter."""
+    monkeypatch.setattr(run_journal, "_SLOW", math.inf)
+    monkeypatch.setattr(time, "perf_counter", lambda: 0.0)
 
 
 async def journal(lab: Lab, store: RunStore) -> Any:
@@ -182,6 +192,36 @@ def test_what_may_take_long_is_a_threads(store: RunStore, monkeypatch: pytest.Mo
     in_lab(run, virtual=False)
 
 
+def test_the_log_stays_small_whatever_small_records_come(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each changes whole pages: it is these that are counted."""
+
+    async def run(lab: Lab) -> None:
+        await journal(lab, store)
+        writes = Writes(store, monkeypatch)
+        for record in small(1500):
+            await lab.call(JOURNAL, record)
+        assert 1 <= [wait for _, wait in writes.done].count(True) <= 15
+        assert store.path is not None
+        assert store.path.with_name(store.path.name + "-wal").stat().st_size < 16 * 1024 * 1024
+
+    in_lab(run, virtual=False)
+
+
+def test_a_large_plan_is_not_written_again_with_each_record(store: RunStore) -> None:
+    """It holds the dataset: to write all of it for a score would hold up who is on the loop."""
+
+    async def run(lab: Lab) -> None:
+        await lab.start(RunJournal, "r", "evaluation", {"dataset": "x" * 1_000_000}, store, name=JOURNAL)
+        assert store.path is not None
+        log = store.path.with_name(store.path.name + "-wal")
+        before = log.stat().st_size
+        for record in small(20):
+            await lab.call(JOURNAL, record)
+        assert log.stat().st_size - before < 1_000_000
+
+    in_lab(run, virtual=False)
+
+
 def test_a_slow_disk_is_left_to_threads(store: RunStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """For a while: whoever else is on the loop does not wait for it."""
 
@@ -194,7 +234,9 @@ def test_a_slow_disk_is_left_to_threads(store: RunStore, monkeypatch: pytest.Mon
             threading.Event().wait(0.03)
             return slow(*args, **more)
 
+        monkeypatch.setattr(run_journal, "_PATIENCE", 60.0)
         with monkeypatch.context() as patch:
+            patch.setattr(run_journal, "_SLOW", 0.02)
             patch.setattr(store, "write", write)
             await lab.call(JOURNAL, small(1)[0])
         await lab.call(JOURNAL, small(1)[0])

@@ -7,11 +7,12 @@ import sqlite3
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import pytest
 
@@ -58,11 +59,22 @@ def store(path: Path, wall: Wall) -> Iterator[RunStore]:
     store.close()
 
 
-def other(path: Path, wall: Wall, **owner: Any) -> RunStore:
+Others: TypeAlias = Callable[..., RunStore]
+
+
+@pytest.fixture
+def other(path: Path, wall: Wall) -> Iterator[Others]:
     """The same file, used by somebody else; another live process of this machine unless told otherwise."""
     me, pid = Owner.myself(), os.getppid()
     facts = {"host": me.host, "space": me.space, "pid": pid, "started": start_time(pid), "token": "other"}
-    return RunStore(path, clock=wall, owner=Owner(**{**facts, **owner}))
+    with ExitStack() as made:
+
+        def make(**owner: Any) -> RunStore:
+            store = RunStore(path, clock=wall, owner=Owner(**{**facts, **owner}))
+            made.callback(store.close)
+            return store
+
+        yield make
 
 
 def test_the_file_is_its_owners_only(store: RunStore, path: Path) -> None:
@@ -95,9 +107,9 @@ def test_what_was_written_is_read_by_the_next(store: RunStore, path: Path, wall:
     again.close()
 
 
-def test_a_living_owner_keeps_its_run(store: RunStore, path: Path, wall: Wall) -> None:
+def test_a_living_owner_keeps_its_run(store: RunStore, other: Others) -> None:
     """Somebody else is refused while the owner lives and gives signs of life, and told who it is."""
-    theirs = other(path, wall)
+    theirs = other()
     theirs.begin("r", "optimization", PLAN)
     with pytest.raises(RunConflict, match=f"process {os.getppid()} on"):
         store.begin("r", "optimization", PLAN)
@@ -108,9 +120,9 @@ def test_a_living_owner_keeps_its_run(store: RunStore, path: Path, wall: Wall) -
 @pytest.mark.parametrize(
     "owner", [{"pid": 2**22 + 1}, {"started": "another beginning"}], ids=["no such process", "another process"]
 )
-def test_a_dead_owner_is_followed_at_once(store: RunStore, path: Path, wall: Wall, owner: dict[str, Any]) -> None:
+def test_a_dead_owner_is_followed_at_once(store: RunStore, other: Others, owner: dict[str, Any]) -> None:
     """A process that is gone, or whose number belongs to another one now, owns nothing; what it writes is refused."""
-    dead = other(path, wall, **owner)
+    dead = other(**owner)
     dead.begin("r", "optimization", PLAN)
     assert store.get("r").state == "orphaned"
     assert store.begin("r", "optimization", PLAN).state == "running"
@@ -121,10 +133,10 @@ def test_a_dead_owner_is_followed_at_once(store: RunStore, path: Path, wall: Wal
 
 @pytest.mark.parametrize("where", [{"host": "far away"}, {"space": "pid:[1]"}], ids=["machine", "container"])
 def test_an_owner_elsewhere_is_followed_when_it_is_silent(
-    store: RunStore, path: Path, wall: Wall, where: dict[str, str]
+    store: RunStore, other: Others, wall: Wall, where: dict[str, str]
 ) -> None:
     """Of a process on another machine, or in another container, only its signs of life are known: the lease."""
-    far = other(path, wall, pid=2**22 + 1, **where)
+    far = other(pid=2**22 + 1, **where)
     far.begin("r", "optimization", PLAN)
     wall.now += LEASE - 1
     far.write("r")
@@ -135,12 +147,12 @@ def test_an_owner_elsewhere_is_followed_when_it_is_silent(
     assert store.begin("r", "optimization", PLAN).owner == store.owner
 
 
-def test_a_wish_comes_too_late_for_a_run_that_is_over(store: RunStore, path: Path, wall: Wall) -> None:
+def test_a_wish_comes_too_late_for_a_run_that_is_over(store: RunStore, other: Others) -> None:
     """Who asks is told so; the run stays as it ended, and is not cancelled when it is begun again."""
     store.begin("r", "optimization", PLAN)
     store.write("r", state="failed")
     with pytest.raises(RunError, match="which is over: failed"):
-        other(path, wall).wish("r", "cancel")
+        other().wish("r", "cancel")
     assert store.begin("r", "optimization", PLAN, again=True).state == "running"
     assert store.write("r") is None
 
@@ -155,22 +167,22 @@ def test_a_zombie_is_dead() -> None:
     process.communicate()
 
 
-def test_an_end_lets_go_and_stays(store: RunStore, path: Path, wall: Wall) -> None:
+def test_an_end_lets_go_and_stays(store: RunStore, other: Others) -> None:
     """A run that is over belongs to nobody; beginning it again changes nothing, unless it failed."""
     for run, state in (("done", "completed"), ("bad", "failed")):
         store.begin(run, "optimization", PLAN)
         store.write(run, state=state)  # type: ignore[arg-type]
         assert store.get(run).owner is None
-    theirs = other(path, wall)
+    theirs = other()
     assert theirs.begin("done", "optimization", {"module": "else"}).plan == PLAN
     assert theirs.begin("bad", "optimization", {"module": "else"}, again=True).owner == theirs.owner
     theirs.close()
 
 
-def test_a_wish_is_told_once(store: RunStore, path: Path, wall: Wall) -> None:
+def test_a_wish_is_told_once(store: RunStore, other: Others) -> None:
     """What somebody asks of a run at work reaches its owner with its next sign of life."""
     store.begin("r", "optimization", PLAN)
-    theirs = other(path, wall)
+    theirs = other()
     assert theirs.wish("r", "pause").wish == "pause"
     theirs.close()
     assert store.write("r") == "pause"
@@ -188,12 +200,14 @@ def test_a_wish_to_cancel_stays_until_it_is_over(store: RunStore) -> None:
 
 
 @pytest.mark.parametrize("told", [False, True])
-def test_a_run_whose_owner_died_with_a_cancel_is_cancelled(store: RunStore, path: Path, wall: Wall, told: bool) -> None:
+def test_a_run_whose_owner_died_with_a_cancel_is_cancelled(
+    store: RunStore, other: Others, path: Path, told: bool
+) -> None:
     """Who asked for it need not ask again; what the run had found stays."""
-    theirs = other(path, wall, pid=2**22 + 1)
+    theirs = other(pid=2**22 + 1)
     theirs.begin("r", "optimization", PLAN)
     theirs.write("r", progress={"step": 3})
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("UPDATE runs SET wish = 'cancel'")  # while it was alive
     if told:
         assert theirs.write("r") == "cancel"
@@ -202,13 +216,13 @@ def test_a_run_whose_owner_died_with_a_cancel_is_cancelled(store: RunStore, path
     theirs.close()
 
 
-def test_other_wishes_end_with_the_owner(store: RunStore, path: Path, wall: Wall) -> None:
+def test_other_wishes_end_with_the_owner(store: RunStore, other: Others) -> None:
     """A journal that is restarted finds what was asked meanwhile; a new owner was started by somebody who knows."""
     store.begin("r", "optimization", PLAN)
     store.wish("r", "pause")
     assert store.begin("r", "optimization", PLAN).wish == "pause"
     store.release("r")
-    theirs = other(path, wall)
+    theirs = other()
     assert theirs.begin("r", "optimization", PLAN).wish is None
     theirs.close()
 
@@ -267,9 +281,8 @@ def test_old_runs_are_forgotten_with_their_journals(store: RunStore, wall: Wall,
     store.write("new", state="completed")
     assert store.forget(older=wall.now - 50) == 1
     assert sorted(run.id for run in store.runs()) == ["new", "orphan"]
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db:
         assert db.execute("SELECT run FROM entries").fetchall() == [("orphan",)]
-    db.close()
 
 
 def test_a_batch_is_whole_or_nothing(store: RunStore) -> None:
@@ -284,9 +297,8 @@ def test_a_batch_is_whole_or_nothing(store: RunStore) -> None:
 def test_another_programs_file_is_left_alone(path: Path) -> None:
     """A database that is not ours, or no database, is refused and not changed."""
     path.parent.mkdir()
-    with sqlite3.connect(path) as db:
+    with closing(sqlite3.connect(path)) as db, db:
         db.execute("CREATE TABLE t (x)")
-    db.close()
     before = path.read_bytes()
     with pytest.raises(StoreCorrupt, match="another program"):
         RunStore(path).runs()
@@ -325,7 +337,7 @@ def test_who_must_not_wait_is_refused(tmp_path: Path) -> None:
 
     def spoiled() -> None:
         with file.transaction_now() as db:
-            db.execute("INSERT INTO runs VALUES ('r', 'k', 'running', '', '', '', 0, 0, NULL, NULL, NULL, 0)")
+            db.execute("INSERT INTO runs VALUES ('r', 'k', 'running', '', '', 0, 0, NULL, NULL, NULL, 0)")
             db.execute("INSERT INTO nowhere VALUES (1)")
 
     with pytest.raises(StoreUnavailable, match="nowhere"):
@@ -334,3 +346,25 @@ def test_who_must_not_wait_is_refused(tmp_path: Path) -> None:
         assert db.execute("SELECT count(*) FROM runs").fetchone() == (0,)
     file.close()
     other.close()
+
+
+def test_the_log_is_begun_anew_by_who_may_wait(tmp_path: Path) -> None:
+    """That waits for the disk: whoever must not wait finds it begun."""
+    file = RunFile(tmp_path / "app.runs.db")
+    log = tmp_path / "app.runs.db-wal"
+
+    def salt() -> bytes:
+        return log.read_bytes()[16:24]  # another one in each log (SQLite's file format, 4.1)
+
+    with file.transaction() as db:
+        db.execute("INSERT INTO runs VALUES ('r', 'k', 'running', '', '', 0, 0, NULL, NULL, NULL, 0)")
+    for _ in range(2):
+        before = salt()
+        for _ in range(400):
+            with file.transaction_now() as db:
+                db.execute("UPDATE runs SET heartbeat = heartbeat + 1")
+        assert salt() == before
+        with file.transaction() as db:
+            db.execute("UPDATE runs SET heartbeat = 0")
+        assert salt() != before
+    file.close()

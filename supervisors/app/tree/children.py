@@ -44,7 +44,7 @@ class ChildrenSupervisor(Supervisor):
 
     @call
     async def start_child(self, message: StartChild) -> Started | Ignored | Fail:
-        """See :class:`..messages.StartChild`. A temporary child is not remembered: its end is for good."""
+        """See :class:`...messages.StartChild`. A temporary child is not remembered: its end is for good."""
         try:
             spec = as_child_spec(message.spec)
         except SpecError as error:
@@ -56,7 +56,7 @@ class ChildrenSupervisor(Supervisor):
 
     @call
     def delete_child(self, message: DeleteChild) -> Fail | None:
-        """See :class:`..messages.DeleteChild`."""
+        """See :class:`...messages.DeleteChild`."""
         refused = super().delete_child(message)
         if refused is None:
             self._kept.specs.pop(message.id, None)

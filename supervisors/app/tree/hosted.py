@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Final, TypedDict, Unpack
 
 from ....actors.dspy.hosted import HostedModule
-from ....actors.modules.messages import worker_name
+from ....actors.modules.messages import PredictOptions, worker_name
 from ....runtime.child_spec import ChildSpec, Placement
 from ....runtime.errors import ConfigError, did_you_mean
 from ...supervisor import Supervisor
@@ -15,6 +16,7 @@ from .declared import pool_spec
 
 START_TIMEOUT: Final = 120.0
 """Seconds for the import of DSPy and of the program."""
+_OPTIONS: Final = frozenset(each.name for each in fields(PredictOptions))
 _COUNTS: Final = {"workers": (1, 1000), "max_concurrency": (1, math.inf), "max_queue": (0, math.inf)}
 
 
@@ -72,7 +74,9 @@ def hosted_spec(
         **settings: see :class:`HostedSettings`.
 
     Raises:
-        ConfigError: a setting is unknown, ``workers`` no whole number from 1 to 1000, or another count none.
+        ConfigError: a setting is unknown, ``workers`` no whole number from 1 to 1000, another count none,
+            ``start_timeout`` no time, or the signature no text.
+        ConfigError, LMInvalidRequest: an option of the model calls is none.
         SpecError: the placement is unknown.
     """
     _check({**settings, "workers": workers})
@@ -105,3 +109,13 @@ def _check(settings: Mapping[str, Any]) -> None:
             expected = f"a whole number from {least}" + ("" if most == math.inf else f" to {most:g}")
             text = f"expected {expected}, got {value!r}, at {name}"
             raise ConfigError(text, path=name, expected=expected, got=value)
+    seconds = settings.get("start_timeout")
+    if seconds is not None and (isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds > 0):
+        expected = "seconds above 0"
+        text = f"expected {expected}, got {seconds!r}, at start_timeout"
+        raise ConfigError(text, path="start_timeout", expected=expected, got=seconds)
+    signature = settings.get("signature")
+    if not isinstance(signature, str | None):
+        text = f"expected a signature as text, got {signature!r}, at signature"
+        raise ConfigError(text, path="signature", expected="a signature as text", got=signature)
+    PredictOptions.of({name: value for name, value in settings.items() if name in _OPTIONS})  # which checks them

@@ -17,7 +17,7 @@ class RunKeeper(Keeper):
     """Keeps the runs that were begun in this process.
 
     Args:
-        pool: see :class:`~..keeper.Keeper`.
+        pool: see :class:`~...keeper.Keeper`.
         begun: their specs; outlives the keeper.
     """
 
@@ -28,7 +28,7 @@ class RunKeeper(Keeper):
 
     @call
     async def declare(self, message: Declare) -> Started | Ignored | Fail:
-        """See :class:`~..keeper.Declare`."""
+        """See :class:`~...keeper.Declare`."""
         outcome = await super().declare(message)
         if not isinstance(outcome, Fail):
             spec = as_child_spec(message.spec)
@@ -37,7 +37,7 @@ class RunKeeper(Keeper):
 
     @call
     async def undeclare(self, message: Undeclare) -> Fail | None:
-        """See :class:`~..keeper.Undeclare`."""
+        """See :class:`~...keeper.Undeclare`."""
         refused = await super().undeclare(message)
         if refused is None:
             self._begun.specs.pop(message.name, None)
