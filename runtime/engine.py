@@ -36,6 +36,7 @@ from .log import EngineLog
 from .names import NameTable, qualify
 from .outcomes import StartResult
 from .outside import Outside
+from .placement.main_module import refuse_to_start_again
 from .reasons import KILL, NOPROC, SHUTDOWN, Reason
 from .routing import Router
 from .scheduler import Scheduler
@@ -80,7 +81,8 @@ class Engine:
         stop_reason: why it stops or stopped; None while it runs.
 
     Raises:
-        UsageError: ``loop="current"`` without a running loop, or no such choice.
+        UsageError: ``loop="current"`` without a running loop, or no such choice; or this is the program's main module,
+            run again in the process of a placed actor for what is defined there.
     """
 
     loop: asyncio.AbstractEventLoop
@@ -102,6 +104,7 @@ class Engine:
         capabilities: dict[str, Any] | None = None,
         name: str = "dspex",
     ) -> None:
+        refuse_to_start_again()
         self.id = f"{name}{next(_engine_numbers)}"
         self.clock = clock or SystemClock()
         self.rng = rng or random.Random()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from ..runtime.child_spec import ChildSpec, StartChild, as_child_spec, check_significance
-from ..runtime.errors import SpecError
+from ..runtime.errors import SpecError, SupervisorError
 from ..runtime.gen_server import Fail, Ignored, Started, StartFailed, call
 from . import refusals
 from .base import SupervisorBase
@@ -89,7 +89,7 @@ class ManagedChildren(SupervisorBase):
         """See :class:`.messages.TerminateChild`."""
         child = self._children.get(message.child)
         if child is None:
-            return Fail(refusals.not_found(self.label, message.child))
+            return Fail(self._not_found(message.child))
         if child.state == "running":
             self.write_name(child, "stopping")
         await self.stop_child(child)
@@ -119,11 +119,14 @@ class ManagedChildren(SupervisorBase):
         self.drop_name(child)
         return None
 
+    def _not_found(self, child: object) -> SupervisorError:
+        return refusals.not_found(self.label, child, [each.spec for each in self._children])
+
     def _find_down(self, id: Hashable) -> Child | Fail:
         """The child with this id, if it is not running; else the refusal of restart_child and delete_child."""
         child = self._children.get(id)
         if child is None:
-            return Fail(refusals.not_found(self.label, id))
+            return Fail(self._not_found(id))
         if child.state == "running":
             return Fail(refusals.is_running(self.label, id))
         return Fail(refusals.is_restarting(self.label, id)) if child.state == "restarting" else child
@@ -137,7 +140,7 @@ class ManagedChildren(SupervisorBase):
     def which_child(self, message: WhichChild) -> ChildInfo | Fail:
         """See :class:`.messages.WhichChild`."""
         child = self._children.get(message.child)
-        return Fail(refusals.not_found(self.label, message.child)) if child is None else child.info()
+        return Fail(self._not_found(message.child)) if child is None else child.info()
 
     @call
     def count_children(self, message: CountChildren) -> ChildCounts:
@@ -148,4 +151,4 @@ class ManagedChildren(SupervisorBase):
     def get_child_spec(self, message: GetChildSpec) -> ChildSpec | Fail:
         """See :class:`.messages.GetChildSpec`."""
         child = self._children.get(message.child)
-        return Fail(refusals.not_found(self.label, message.child)) if child is None else child.spec
+        return Fail(self._not_found(message.child)) if child is None else child.spec

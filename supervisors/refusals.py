@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from typing import cast
 
 from thespian.actors import ActorAddress
 
 from ..runtime.child_spec import ChildSpec
-from ..runtime.errors import AlreadyStarted, StartError, SupervisorError
+from ..runtime.errors import AlreadyStarted, StartError, SupervisorError, did_you_mean
 from ..runtime.reasons import Reason, describe
 
 
-def not_found(supervisor: str, child: object) -> SupervisorError:
-    """No such child."""
-    return _refused(supervisor, "not_found", f"expected one of its children, got {child!r}", child)
+def not_found(supervisor: str, child: object, known: Iterable[ChildSpec] = ()) -> SupervisorError:
+    """No such child.
+
+    Args:
+        supervisor: who refuses.
+        child: who was looked for.
+        known: the children that it has, if it knows them by id.
+    """
+    specs, hint = tuple(known), ""
+    if isinstance(child, str):
+        named = [f", which is the name of the child {spec.id!r}" for spec in specs if spec.name == child]
+        hint = named[0] if named else did_you_mean(child, [spec.id for spec in specs if isinstance(spec.id, str)])
+    return _refused(supervisor, "not_found", f"expected one of its children, got {child!r}{hint}", child)
 
 
 def is_running(supervisor: str, id: Hashable) -> SupervisorError:

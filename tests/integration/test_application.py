@@ -651,6 +651,11 @@ def test_a_child_is_stopped_for_good() -> None:
         assert app.call("supervisor/children", WhichChildren()) == ()
         with pytest.raises(SupervisorError, match="told"):
             app.stop_child("told")
+        app.start_child(counter())
+        with pytest.raises(SupervisorError, match="got 'demo/counter', which is the name of the child 'counter'"):
+            app.stop_child("demo/counter")
+        with pytest.raises(SupervisorError, match="got 'countr'; did you mean 'counter'"):
+            app.stop_child("countr")
         app.start_child(ChildSpec("told", Told, (1,), name="demo/told"))
         assert app.call("demo/told", Add()) == 2
 

@@ -189,6 +189,23 @@ def test_classes_of_a_script(tmp_path: Path, how: str) -> None:
         assert done.stdout == "True 3\n", done.stderr
 
 
+def test_a_script_that_starts_at_its_top_is_not_started_again(tmp_path: Path) -> None:
+    """What it asks of models would be asked, and paid, twice: the child refuses, and the parent is told what to do."""
+    (tmp_path / "script.py").write_text(SCRIPT.replace('if __name__ == "__main__":', 'if print("top") is None:'))
+    done = subprocess.run(
+        [sys.executable, "script.py"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "top\ntop\n")
+    wanted = "expected the start of the program below `if __name__ == '__main__':`, got one that is run again"
+    assert wanted in done.stderr
+    assert "which looks for 'Counter' in the program's main module" in done.stderr
+
+
 def test_what_it_prints_is_seen(capfd: Any) -> None:
     """What an actor prints there goes where the parent's output goes."""
 
