@@ -131,7 +131,8 @@ def _unknown(path: Path, origin: Origin, root: type[SettingsModel]) -> Problem:
         if root is Settings
         else f"a key of {root.__name__}"
     )
-    hint = did_you_mean(path[-1], known) or f"; there are {', '.join(known)}"
+    inside = [f"{each}.{path[-1]}" for each in known if path[-1] in names_in(node_at((*path[:-1], each), root))]
+    hint = did_you_mean(path[-1], known) or did_you_mean(path[-1], inside) or f"; there are {', '.join(known)}"
     return Problem(dotted(path), expected, f"unknown {path[-1][:60]!r}", origin(path), hint)
 
 

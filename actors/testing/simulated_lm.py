@@ -151,6 +151,8 @@ class SimulatedServer:
         content, more = b"", True
         while more:
             message = await receive()
+            if message["type"] == "http.disconnect":
+                return
             content += message.get("body", b"")
             more = message.get("more_body", False)
         self.calls += 1

@@ -167,3 +167,17 @@ def test_it_is_an_asgi_application() -> None:
     assert sent[0]["status"] == 200
     assert ChatAdapter().parse(SIGNATURE, answer["choices"][0]["message"]["content"]) == {"label": truth(TEXTS[1])}
     assert server.calls == 1
+
+
+def test_who_left_before_asking_is_not_answered() -> None:
+    """A server tells of it in the place of the request's body."""
+    server, sent = SimulatedServer(), list[Any]()
+
+    async def left() -> dict[str, Any]:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(server({"type": "http"}, left, send))
+    assert (server.calls, sent) == (0, [])

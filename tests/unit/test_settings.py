@@ -199,6 +199,7 @@ def test_a_long_text_is_no_slow_duration() -> None:
         ({"ai": {"providers": {"local": {"kind": "opnai"}}}}, "ai.providers.local.kind", "did you mean 'openai'"),
         ({"dspex": {"modules": {"default_adapter": "chatt"}}}, "dspex.modules.default_adapter", "did you mean 'chat'"),
         ({"app": {"zzz": 1}}, "app.zzz", "there are name"),
+        ({"providers": {"local": LOCAL}}, "providers", "did you mean 'ai.providers'"),
     ],
 )
 def test_misspelt_keys_and_words_get_a_hint(config: dict[str, Any], path: str, hint: str) -> None:
