@@ -344,7 +344,7 @@ class ProtectionActor(SettingsFollower):
     def _blocked(self, blocker: Blocker) -> LMError:
         self._reports.refused(blocker)
         if blocker == "breaker":
-            return breaker_open(self._provider, self._guards.breaker)
+            return breaker_open(self._provider, self._guards.breaker, self._guards.last_failure)
         return gate_closed(self._provider, self._guards.gates[blocker])
 
     def _no_room(self, ticket: Ticket, short: Shortage, why: str) -> LMError:

@@ -16,10 +16,18 @@ _SAID: Final = {
 }
 
 
-def breaker_open(provider: str, breaker: Breaker) -> LMError:
-    """The breaker lets nobody pass."""
+def breaker_open(provider: str, breaker: Breaker, last_failure: str | None) -> LMError:
+    """The breaker lets nobody pass.
+
+    Args:
+        provider: the provider's id.
+        breaker: its breaker.
+        last_failure: the row of the last failure that it counted, if that is known.
+    """
     report, wait = breaker.describe(), breaker.next_probe
     when = "while probes find out" if wait is None else f"next probe in {wait:.3g} s"
+    if last_failure is not None:
+        when += f"; the last failure was {last_failure!r}"
     return lm_error(
         "circuit_open",
         f"expected a closed breaker, got one that is {report.state} ({when}), at provider/{provider}",
@@ -28,6 +36,7 @@ def breaker_open(provider: str, breaker: Breaker) -> LMError:
         gate="breaker",
         state=report.state,
         retry_after=wait,
+        last_failure=last_failure,
     )
 
 

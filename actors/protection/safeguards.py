@@ -85,6 +85,7 @@ class Safeguards:
 
     Attributes:
         in_flight: admissions that are not settled.
+        last_failure: the row of the last failure that spoke against the provider; None if there was none.
     """
 
     def __init__(self, now: Callable[[], float], rng: random.Random, settings: ProviderSettings) -> None:
@@ -98,6 +99,7 @@ class Safeguards:
         self.slowdown = Slowdown(self._generations)
         self.limiter = Limiter(now)
         self.in_flight = 0
+        self.last_failure: str | None = None
         # Nothing is wrong and nothing is limited: most requests of most providers need to know no more.
         self._calm = True
         self._configure(settings)
@@ -205,6 +207,8 @@ class Safeguards:
         """What an outcome says to the breaker and the gates."""
         verdict, reason = VERDICTS[failure], failure or "success"
         row = None if failure is None else FAILURES.get(failure)
+        if verdict == "failed":
+            self.last_failure = failure
         if self.breaker.report(verdict, held.generation, probe=held.probe):
             yield Change("breaker", self.breaker.state, reason, self.breaker.next_probe)
         for name, gate in self.gates.items():

@@ -618,6 +618,7 @@ def test_a_probe_that_has_no_room_waits_and_keeps_no_slot(system: VirtualSystem)
     system.advance(60.0)
     assert isinstance(second.result(), LMCircuitOpen)
     assert second.result().retry_after is None
+    assert "(while probes find out; the last failure was 'server')" in second.result().message
 
 
 def test_a_pause_holds_everybody_back(system: VirtualSystem) -> None:
