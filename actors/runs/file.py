@@ -13,21 +13,28 @@ from ...runtime.errors import StoreCorrupt, StoreError, StoreUnavailable
 from ..journals.sqlite_file import create_private
 
 APPLICATION_ID: Final = 0x64737072  # "dspr": tells our files from other programs' databases
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 _BUSY_TIMEOUT: Final = 5.0
 _MANY: Final = 250
 """Rows that are written promptly before the log is brought into the file with the next transaction."""
+# Apart: it holds the dataset, and to change a row is to write all of it.
+_PLANS: Final = "CREATE TABLE plans (run TEXT PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE, plan TEXT NOT NULL)"
 _SCHEMA: Final = (
     """CREATE TABLE runs (
         id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, progress TEXT NOT NULL,
         paid TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, wish TEXT,
         owner TEXT, token TEXT, heartbeat REAL NOT NULL)""",
-    # Apart: it holds the dataset, and to change a row is to write all of it.
-    "CREATE TABLE plans (run TEXT PRIMARY KEY REFERENCES runs (id) ON DELETE CASCADE, plan TEXT NOT NULL)",
+    _PLANS,
     """CREATE TABLE entries (
         seq INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, kind TEXT NOT NULL,
         key TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (run, kind, key))""",
     f"PRAGMA application_id = {APPLICATION_ID}",
+    f"PRAGMA user_version = {SCHEMA_VERSION}",
+)
+_FROM_1: Final = (
+    _PLANS,
+    "INSERT INTO plans SELECT id, plan FROM runs",
+    "ALTER TABLE runs DROP COLUMN plan",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
@@ -158,9 +165,8 @@ class RunFile:
             )
         db.execute("BEGIN IMMEDIATE")
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        if version == 0:  # else another process was faster
-            for statement in _SCHEMA:
-                db.execute(statement)
+        for statement in _SCHEMA if version == 0 else _FROM_1 if version == 1 else ():  # another process was faster
+            db.execute(statement)
         db.execute("COMMIT")
         db.execute("PRAGMA journal_mode = WAL")
         _set_up(db)

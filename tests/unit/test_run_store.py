@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sqlite3
 import stat
@@ -16,13 +17,14 @@ from typing import Any, TypeAlias
 
 import pytest
 
-from dspex.actors.runs.file import RunFile
+from dspex.actors.runs.file import APPLICATION_ID, RunFile
 from dspex.actors.runs.messages import Entry, Paid
 from dspex.actors.runs.owner import LEASE, Owner, start_time
 from dspex.actors.runs.store import RunStore, runs_path
 from dspex.runtime.errors import RunConflict, RunError, StoreCorrupt, StoreError, StoreUnavailable
 
 PLAN = {"module": "qa"}
+NOBODY = "NULL, NULL, NULL, 0"
 
 
 class Wall:
@@ -317,6 +319,36 @@ def test_runs_in_memory_last_as_long_as_the_store() -> None:
     store.close()
     assert store.runs() == []
     store.close()
+
+
+def test_a_file_of_the_first_version_is_taken_over(path: Path, wall: Wall) -> None:
+    """Its plans lay in the rows of its runs."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute(
+            "CREATE TABLE runs (id TEXT PRIMARY KEY, kind TEXT NOT NULL, state TEXT NOT NULL, plan TEXT NOT NULL, "
+            "progress TEXT NOT NULL, paid TEXT NOT NULL, created REAL NOT NULL, updated REAL NOT NULL, wish TEXT, "
+            "owner TEXT, token TEXT, heartbeat REAL NOT NULL)"
+        )
+        db.execute(
+            "CREATE TABLE entries (seq INTEGER PRIMARY KEY, run TEXT NOT NULL REFERENCES runs (id) ON DELETE CASCADE, "
+            "kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, UNIQUE (run, kind, key))"
+        )
+        paid = json.dumps(Paid(3, 30).to_dict())
+        db.execute(
+            f"INSERT INTO runs VALUES ('r', 'k', 'paused', '{{\"module\": \"qa\"}}', '{{}}', '{paid}', 1, 2, {NOBODY})"
+        )
+        db.execute("INSERT INTO entries VALUES (1, 'r', 'call', 'a', '1')")
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute("PRAGMA user_version = 1")
+    with closing(RunStore(path, clock=wall)) as store:
+        assert store.get("r").plan == PLAN
+        run = store.begin("r", "k", {"module": "qb"})
+        assert (run.state, run.plan, run.paid) == ("paused", {"module": "qb"}, Paid(3, 30))
+        assert store.read("r", "call", "a") == "1"
+        store.begin("new", "k", PLAN)
+    with closing(RunStore(path, clock=wall)) as store:
+        assert {run.id: run.plan for run in store.runs()} == {"r": {"module": "qb"}, "new": PLAN}
 
 
 def test_who_must_not_wait_is_refused(tmp_path: Path) -> None:
