@@ -37,6 +37,8 @@ _FROM_1: Final = (
     "ALTER TABLE runs DROP COLUMN plan",
     f"PRAGMA user_version = {SCHEMA_VERSION}",
 )
+_STEPS: Final = {0: _SCHEMA, 1: _FROM_1}
+"""What is to be done to a file of each older version; 0 is a new one."""
 _DAMAGED: Final = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -165,7 +167,7 @@ class RunFile:
             )
         db.execute("BEGIN IMMEDIATE")
         (version,) = db.execute("PRAGMA user_version").fetchone()
-        for statement in _SCHEMA if version == 0 else _FROM_1 if version == 1 else ():  # another process was faster
+        for statement in _STEPS.get(version, ()):  # none: it is as it should be, by another process perhaps
             db.execute(statement)
         db.execute("COMMIT")
         db.execute("PRAGMA journal_mode = WAL")

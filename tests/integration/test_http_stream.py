@@ -166,7 +166,7 @@ def test_who_does_not_read_stops_the_server() -> None:
         await happened(flood.stalled)
         assert resident() - before < 5 * MEGABYTE
         # What the client's kernel holds is not ours: as a rule less than 1 MB, but autotuning lets it grow to some.
-        assert flood.taken - len(first) < size / 2
+        assert flood.taken - len(first) < 20 * MEGABYTE
         total = len(first)
         while piece := await stream.read():
             assert len(piece) <= MEGABYTE

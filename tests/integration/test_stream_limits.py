@@ -19,8 +19,8 @@ from kit.application import IN_MEMORY
 STATUS = Path("/proc/self/status")
 MEGABYTE = 2**20
 WHOLE = 100_000  # chunks of 1,000 characters: 100 MB, and more in JSON
-BUFFERS = 50 * MEGABYTE
-"""More than all buffers: as a rule the sockets here and there take 4 to 10 MB, up to 40 if a kernel lets them."""
+BUFFERS = 20 * MEGABYTE
+"""More than all buffers: the sockets here and there take 4 to 10 MB."""
 STREAMS = 1000
 WAITING = 10_000
 
